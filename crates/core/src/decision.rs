@@ -1,0 +1,123 @@
+//! Decisions: a grant or a denial, with what the surfaces need to render either.
+
+use std::{fmt, sync::Arc};
+
+use crate::{id::DecisionId, principal::Principal, reason::Reason, time::Timestamp};
+
+/// A refusal: the reason and what goes with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub reason: Reason,
+    detail: Option<Box<DenialDetail>>,
+}
+
+/// What some reasons carry besides their row in the table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DenialDetail {
+    /// Seconds after which a retry makes sense.
+    pub retry_after: Option<u32>,
+    /// `re_auth_required`: how old a sign-in may be, in seconds.
+    pub max_age_seconds: Option<u32>,
+    /// What was asked for and not there: a capability, scope, claim, entitlement, method.
+    pub required: Option<String>,
+    /// For the operator only: logs, audit and `explain` show it, callers never see it.
+    pub note: Option<String>,
+}
+
+impl Denial {
+    /// The refusal's extras.
+    pub fn detail(&self) -> Option<&DenialDetail> {
+        self.detail.as_deref()
+    }
+
+    /// Seconds after which a retry makes sense; every 429 and 503 has it, 1 if nothing better is known.
+    pub fn retry_after(&self) -> Option<u32> {
+        let given = self.detail().and_then(|detail| detail.retry_after);
+        given.or_else(|| matches!(self.reason.status(), 429 | 503).then_some(1))
+    }
+
+    fn edit(mut self, edit: impl FnOnce(&mut DenialDetail)) -> Self {
+        edit(self.detail.get_or_insert_with(Box::default));
+        self
+    }
+
+    /// The same with seconds after which a retry makes sense.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        self.edit(|detail| detail.retry_after = Some(seconds))
+    }
+
+    /// The same with the age a sign-in may have.
+    #[must_use]
+    pub fn with_max_age(self, seconds: u32) -> Self {
+        self.edit(|detail| detail.max_age_seconds = Some(seconds))
+    }
+
+    /// The same with what was asked for.
+    #[must_use]
+    pub fn with_required(self, required: impl Into<String>) -> Self {
+        self.edit(|detail| detail.required = Some(required.into()))
+    }
+
+    /// The same with a note for the operator.
+    #[must_use]
+    pub fn with_note(self, note: impl Into<String>) -> Self {
+        self.edit(|detail| detail.note = Some(note.into()))
+    }
+}
+
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.code())?;
+        if let Some(note) = self.detail().and_then(|detail| detail.note.as_deref()) {
+            write!(f, ": {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Denial {}
+
+/// Proof that `T` passed [`authorize`](crate::decision). Only the check makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permitted<T>(T);
+
+impl<T> Permitted<T> {
+    /// What was permitted.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Who was let in; `None` on a public rule.
+    pub principal: Option<Permitted<Arc<Principal>>>,
+    /// Whether the revocation state was too old and the rule let it pass.
+    pub is_stale: bool,
+}
+
+/// The verdict on one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Its name; in every log line, audit row and denial body about it.
+    pub id: DecisionId,
+    /// When it was taken.
+    pub at: Timestamp,
+    /// Version of the policy that it was taken under.
+    pub policy: u64,
+    /// Index of the rule that matched.
+    pub rule: Option<usize>,
+    /// Who was calling, as far as it was found out, also on a denial.
+    pub caller: Option<Arc<Principal>>,
+    /// The verdict.
+    pub outcome: Result<Grant, Denial>,
+}

@@ -1,0 +1,27 @@
+//! The pure core of Doorward: it decides, and nothing else.
+//!
+//! Facts go in, a decision comes out. This crate does no I/O, reads no clock, makes no randomness and
+//! knows no async runtime; time and random bytes arrive as values ([`time::Now`], byte arrays). Every
+//! refusal is a [`reason::Reason`] of one table.
+//!
+//! Three shapes recur: a *check* (input + snapshot + policy + now → proof or [`decision::Denial`]), a
+//! *ticketed state machine* ([`keys`]) and *plan and commit* (a record goes in, the change comes out;
+//! the store applies it only if the record is still that one).
+
+pub mod api_key;
+pub mod audit;
+pub mod credential;
+pub mod decision;
+pub mod effects;
+pub mod id;
+pub mod link;
+pub mod principal;
+pub mod reason;
+pub mod request;
+pub mod revocation;
+pub mod rule;
+pub mod secret;
+pub mod session;
+pub mod time;
+pub mod token;
+pub mod user;

@@ -1,0 +1,44 @@
+//! What a decision may look at of a request.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+
+/// `http` or `https`, as the client used it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The word in a URL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// The facts of one request. Whoever builds them has already decided what to believe of forwarding
+/// headers; nothing downstream reads those again.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestFacts<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Scheme as the client used it.
+    pub scheme: Scheme,
+    /// `Host` or `:authority` as received, port included.
+    pub host: &'a str,
+    /// Request target in origin form, exactly as received: path, and query if any.
+    pub target: &'a str,
+    /// Headers as received.
+    pub headers: &'a HeaderMap,
+    /// Client address as derived from the trusted proxies.
+    pub client: IpAddr,
+    /// Whether this asks for a WebSocket.
+    pub is_upgrade: bool,
+}

@@ -1,0 +1,82 @@
+//! The revocation log: append-only facts that caches, sockets and the blocklist follow.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{ApiKeyId, SessionId, UserId},
+    time::Timestamp,
+};
+
+/// What a revocation ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Scope {
+    /// One session.
+    Session {
+        /// Its public name.
+        id: SessionId,
+    },
+    /// Every session of a user that began before the entry.
+    UserSessions {
+        /// The user.
+        id: UserId,
+    },
+    /// Every session of every user that began before the entry.
+    AllSessions,
+    /// A user changed (ban, unban, role, address): cached principals of theirs are void.
+    User {
+        /// The user.
+        id: UserId,
+    },
+    /// One API key.
+    ApiKey {
+        /// Its public name.
+        id: ApiKeyId,
+    },
+    /// A token by issuer name and `jti`.
+    Token {
+        /// Name of the `[[issuers]]` entry.
+        issuer: String,
+        /// The token's `jti`.
+        jti: String,
+    },
+    /// A subject by issuer name and `sub`.
+    Subject {
+        /// Name of the `[[issuers]]` entry.
+        issuer: String,
+        /// The `sub`.
+        subject: String,
+    },
+    /// A blocklist entry was taken back; the scope that it had.
+    Lifted {
+        /// What is allowed again.
+        scope: Box<Scope>,
+    },
+    /// A key ring changed (`keys rotate`): readers load it again.
+    KeyRing {
+        /// Purpose of the ring.
+        purpose: String,
+    },
+}
+
+/// An entry about to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRevocation {
+    /// What it ends.
+    pub scope: Scope,
+    /// Sessions that began at or before this moment are meant.
+    pub at: Timestamp,
+    /// After this moment the entry says nothing any more; `None` for ever.
+    pub until: Option<Timestamp>,
+    /// Why, for the operator: a short word such as `sign_out`, `ban`.
+    pub why: String,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Position; strictly rising in the order in which entries become visible.
+    pub seq: i64,
+    /// The entry.
+    pub entry: NewRevocation,
+}

@@ -1,0 +1,109 @@
+//! The only door to the system's clock and randomness (rule 9).
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use doorward_core::time::{Now, Timestamp};
+
+/// Where time comes from: the system, or a test.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System { start: Instant },
+    Manual(Arc<ManualTime>),
+}
+
+struct ManualTime {
+    wall_millis: AtomicI64,
+    mono_nanos: AtomicU64,
+}
+
+impl Clock {
+    /// The system's clock.
+    #[allow(clippy::disallowed_methods, reason = "this is the one door")]
+    pub fn system() -> Self {
+        Self(Source::System { start: Instant::now() })
+    }
+
+    /// A clock that stands still until [`Clock::advance`] moves it; for tests.
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(ManualTime {
+            wall_millis: AtomicI64::new(start.as_millis()),
+            mono_nanos: AtomicU64::new(0),
+        })))
+    }
+
+    /// The time, read once; hand it on as a value.
+    #[allow(clippy::disallowed_methods, reason = "this is the one door")]
+    pub fn now(&self) -> Now {
+        match &self.0 {
+            Source::System { start } => {
+                let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let millis = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+                Now { wall: Timestamp::from_millis(millis), mono: start.elapsed() }
+            }
+            Source::Manual(time) => Now {
+                wall: Timestamp::from_millis(time.wall_millis.load(Ordering::SeqCst)),
+                mono: Duration::from_nanos(time.mono_nanos.load(Ordering::SeqCst)),
+            },
+        }
+    }
+
+    /// Moves a manual clock forward, wall and monotonic alike. Does nothing to the system's clock.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(time) = &self.0 {
+            time.wall_millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+            time.mono_nanos.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        }
+    }
+
+    /// Sets the wall time of a manual clock, as an operator or NTP would: monotonic time is untouched.
+    pub fn set_wall(&self, to: Timestamp) {
+        if let Source::Manual(time) = &self.0 {
+            time.wall_millis.store(to.as_millis(), Ordering::SeqCst);
+        }
+    }
+
+    /// `N` bytes from the system's cryptographic generator, also on a manual clock.
+    ///
+    /// # Panics
+    /// If the operating system has no randomness to give; going on would make guessable secrets.
+    #[allow(clippy::disallowed_methods, clippy::panic, reason = "this is the one door")]
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+            panic!("the operating system gives no randomness");
+        }
+        bytes
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Source::System { .. } => "Clock(system)",
+            Source::Manual(_) => "Clock(manual)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_set_back_keeps_its_monotonic_time() {
+        let clock = Clock::manual(Timestamp::from_secs(1_800_000_000));
+        clock.advance(Duration::from_secs(5));
+        clock.set_wall(Timestamp::from_secs(1_000));
+        assert_eq!(clock.now(), Now { wall: Timestamp::from_secs(1_000), mono: Duration::from_secs(5) });
+    }
+}

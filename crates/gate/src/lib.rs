@@ -1,0 +1,5 @@
+//! The async library to embed: verifier and tower layer by default; `axum`, `sign-in`, `mail` by feature.
+//!
+//! Nothing here installs anything global: clock, mailer, observer and spawner come from the host.
+
+pub mod clock;
