@@ -1,1 +1,10 @@
-//! doorward testkit
+//! Plays the others in tests: servers made by others, ports, processes. A dev-dependency only, never published.
+//!
+//! Helpers here panic with a sentence that says what failed; a test has no better way to go on. Whatever a
+//! helper starts ends with the value that stands for it: dropping it kills exactly that process.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a failed helper fails the test that asked for it")]
+
+pub mod neighbour;
+pub mod port;
+pub mod process;
