@@ -91,3 +91,7 @@ id!(
     /// A process that appends to the audit log; one hash chain each.
     WriterId
 );
+id!(
+    /// A key of our own in the key ring.
+    RingKeyId
+);

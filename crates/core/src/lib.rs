@@ -19,6 +19,7 @@ pub mod principal;
 pub mod reason;
 pub mod request;
 pub mod revocation;
+pub mod ring;
 pub mod rule;
 pub mod secret;
 pub mod session;
