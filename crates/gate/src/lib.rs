@@ -3,3 +3,8 @@
 //! Nothing here installs anything global: clock, mailer, observer and spawner come from the host.
 
 pub mod clock;
+#[cfg(feature = "sign-in")]
+pub mod flow;
+#[cfg(feature = "mail")]
+pub mod mail;
+pub mod rate;

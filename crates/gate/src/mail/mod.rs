@@ -1,0 +1,117 @@
+//! Mail: how it leaves. A request never waits for it; mails go into the outbox with the change that
+//! they belong to, and [`Outbox`](outbox::Outbox) sends them.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use doorward_core::effects::NewMail;
+use tokio::sync::watch;
+
+mod smtp;
+
+pub use smtp::{MailConfigError, SmtpMailer};
+
+/// Why a mail did not leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendError {
+    /// Whether trying again is pointless: the server refused this mail for good.
+    pub is_permanent: bool,
+    /// What happened, for the operator.
+    pub note: String,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.note)
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// What takes our mails.
+#[derive(Clone, Debug)]
+pub enum Mailer {
+    /// A mail server.
+    Smtp(SmtpMailer),
+    /// A mailbox in memory: `demo` and tests.
+    Memory(Mailbox),
+}
+
+impl Mailer {
+    /// Hands one mail over.
+    ///
+    /// # Errors
+    /// [`SendError`]; the mail may have arrived all the same if the connection broke after the server took it.
+    pub async fn send(&self, mail: &NewMail) -> Result<(), SendError> {
+        match self {
+            Self::Smtp(smtp) => smtp.send(mail).await,
+            Self::Memory(mailbox) => {
+                mailbox.deliver(mail.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether a mail could leave now; for the doctor.
+    ///
+    /// # Errors
+    /// What the mail server says, with the remedy where it is known.
+    pub async fn ping(&self) -> Result<(), SendError> {
+        match self {
+            Self::Smtp(smtp) => smtp.ping().await,
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}
+
+/// The mails of a demo or a test, the latest [`Mailbox::CAPACITY`] of them.
+#[derive(Clone, Debug)]
+pub struct Mailbox {
+    mails: Arc<Mutex<VecDeque<NewMail>>>,
+    count: watch::Sender<usize>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self { mails: Arc::default(), count: watch::Sender::new(0) }
+    }
+}
+
+impl Mailbox {
+    /// Most mails kept; the oldest goes first.
+    pub const CAPACITY: usize = 200;
+
+    /// An empty mailbox.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts one mail in. A mail that is there already (a repeated delivery) is not put in twice.
+    pub fn deliver(&self, mail: NewMail) {
+        {
+            let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
+            if mails.iter().any(|known| known.id == mail.id) {
+                return;
+            }
+            if mails.len() == Self::CAPACITY {
+                mails.pop_front();
+            }
+            mails.push_back(mail);
+        }
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    /// The mails, oldest first.
+    pub fn mails(&self) -> Vec<NewMail> {
+        self.mails.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Waits until `count` mails have been put in since the mailbox was made. Waits for ever if they do not come.
+    pub async fn arrived(&self, count: usize) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.count.subscribe().wait_for(|seen| *seen >= count).await;
+    }
+}
