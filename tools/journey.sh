@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The main job in a real browser: ask for a link, read the mail, reach the app, sign out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/needs.sh
+
+for need in "Node with the packages of e2e:has_e2e_packages" "Chromium:has chromium"; do
+    if ! has_npm || ! ${need##*:}; then
+        echo "SKIPPED journey: ${need%%:*} is missing; \`./test.sh --install\` installs it"
+        [ "${CI:-}" != true ]
+        exit
+    fi
+done
+
+cargo build --quiet --locked --package doorward
+exec node e2e/journey.mjs
