@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(sink.refusals_left().await, 0);
         assert!(say(&sink).await.contains("250 taken"));
         let mails = sink.arrived(1).await;
-        assert_eq!((mails[0].subject.as_str(), mails[0].text.as_deref()), ("Hello", Some("words\n")));
+        assert_eq!((mails[0].subject.as_str(), mails[0].text.as_deref()), ("Hello", Some("words\r\n")));
         assert_eq!(mails[0].to, ["b@example.com"]);
     }
 
