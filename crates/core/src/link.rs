@@ -3,11 +3,16 @@
 //! The mail carries a short-lived HS256 JWT (B29); the record keeps its `jti`, the browser that asked and
 //! where to go, never the token.
 
+use std::{net::IpAddr, time::Duration};
+
 use crate::{
+    audit::{AuditDetail, AuditEvent, EventKind},
     decision::Denial,
-    id::{LinkId, UserId},
+    effects::Effects,
+    id::{LinkId, SessionId, UserId},
     reason::Reason,
-    session::{Session, TokenHash},
+    revocation::{NewRevocation, Scope},
+    session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
     user::{Email, User},
 };
@@ -77,3 +82,151 @@ pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timesta
     }
     Ok(())
 }
+
+/// Who stands at the other end, for the record and the mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// Client address as derived from the trusted proxies.
+    pub ip: Option<IpAddr>,
+    user_agent: Option<String>,
+}
+
+impl Asker {
+    /// Longest `User-Agent` kept, in bytes.
+    pub const USER_AGENT_MAX: usize = 256;
+
+    /// Takes the address and the `User-Agent`, cut to [`Asker::USER_AGENT_MAX`] bytes and without control characters.
+    pub fn new(ip: Option<IpAddr>, user_agent: Option<&str>) -> Self {
+        let user_agent = user_agent.map(|text| {
+            let cut = &text[..text.floor_char_boundary(Self::USER_AGENT_MAX)];
+            cut.chars().filter(|c| !c.is_control()).collect()
+        });
+        Self { ip, user_agent }
+    }
+
+    /// The `User-Agent`, cut.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.user_agent.as_deref()
+    }
+
+    /// An audit event about this asker.
+    pub fn event(&self, kind: EventKind, at: Timestamp) -> AuditEvent {
+        let detail = AuditDetail { ip: self.ip, user_agent: self.user_agent.clone(), ..AuditDetail::default() };
+        AuditEvent { detail, ..AuditEvent::new(kind, at) }
+    }
+}
+
+/// What a request for a link brings.
+#[derive(Clone, Debug)]
+pub struct LinkRequest {
+    /// Id of the link to be; the token's `jti`.
+    pub id: LinkId,
+    /// Hash of the login cookie of the browser that asks.
+    pub browser: TokenHash,
+    /// Where to go afterwards; already judged to be local or allowed.
+    pub return_to: String,
+    /// How long the link works.
+    pub ttl: Duration,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Plans a link for `user`: the record and its audit row. The mail is the caller's to add.
+///
+/// # Errors
+/// `user_banned`. The caller must answer the same whatever comes out (B28).
+pub fn plan_request(user: &User, request: LinkRequest, now: Timestamp) -> Result<(Link, Effects), Denial> {
+    if user.banned_at.is_some() {
+        return Err(Reason::UserBanned.into());
+    }
+    let mut event = request.asker.event(EventKind::LinkRequested, now).about(user.id);
+    event.detail.more.insert("link".into(), request.id.to_string().into());
+    let link = Link {
+        id: request.id,
+        user_id: user.id,
+        user_version: user.version,
+        email: user.email.clone(),
+        browser: request.browser,
+        return_to: request.return_to,
+        created_at: now,
+        // The token says whole seconds; both must end at the same moment.
+        expires_at: Timestamp::from_secs(now.plus(request.ttl).as_secs()),
+        used_at: None,
+    };
+    Ok((link, Effects::audited(event)))
+}
+
+/// What the session that begins is made of.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its public name.
+    pub id: SessionId,
+    /// Hash of its token.
+    pub hash: TokenHash,
+    /// How the person proved who they are.
+    pub method: SignInMethod,
+    /// Its absolute limit.
+    pub absolute: Duration,
+    /// Who signs in.
+    pub asker: Asker,
+    /// The session that this browser had until now; it ends (B46).
+    pub replaces: Option<Session>,
+}
+
+/// Plans the use of `link`: what the store commits in one transaction, with the audit rows and the
+/// revocation of the session that is replaced.
+///
+/// Call [`check`] first; nothing is checked here. The store applies the plan only if the link is still
+/// unused and the user still has the version in the link.
+pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLink, Effects) {
+    let mut event = new.asker.event(EventKind::SessionCreated, now).about(link.user_id);
+    event.detail.more.insert("link".into(), link.id.to_string().into());
+    event.detail.more.insert("session".into(), new.id.to_string().into());
+    let mut effects = Effects::audited(event);
+    if let Some(old) = &new.replaces {
+        let mut ended = new.asker.event(EventKind::SessionEnded, now).about(old.user_id);
+        ended.detail.more.insert("session".into(), old.id.to_string().into());
+        ended.detail.more.insert("why".into(), "replaced".into());
+        effects.audit.push(ended);
+        effects.revocations.push(session_ended(old, now, "replaced"));
+    }
+    let session = Session {
+        id: new.id,
+        hash: new.hash,
+        user_id: link.user_id,
+        org_id: None,
+        method: new.method,
+        created_at: now,
+        authenticated_at: now,
+        last_used_at: now,
+        expires_at: now.plus(new.absolute),
+        ip: new.asker.ip,
+        user_agent: new.asker.user_agent,
+    };
+    let plan = ConsumeLink {
+        link: link.id,
+        user_id: link.user_id,
+        user_version: link.user_version,
+        at: now,
+        session,
+        replaces: new.replaces.map(|old| old.hash),
+    };
+    (plan, effects)
+}
+
+/// Plans the end of `session` by its own person.
+pub fn plan_sign_out(session: &Session, asker: &Asker, now: Timestamp) -> Effects {
+    let mut event = asker.event(EventKind::SessionEnded, now).about(session.user_id);
+    event.detail.more.insert("session".into(), session.id.to_string().into());
+    event.detail.more.insert("why".into(), "sign_out".into());
+    Effects::audited(event).with_revocation(session_ended(session, now, "sign_out"))
+}
+
+fn session_ended(session: &Session, now: Timestamp, why: &str) -> NewRevocation {
+    // The entry says nothing new once the session would be over anyway.
+    let until = Some(session.expires_at.max(now));
+    NewRevocation { scope: Scope::Session { id: session.id }, at: now, until, why: why.to_owned() }
+}
+
+#[cfg(test)]
+mod tests;
