@@ -14,6 +14,7 @@ pub mod credential;
 pub mod decision;
 pub mod effects;
 pub mod id;
+pub mod jose;
 pub mod link;
 pub mod principal;
 pub mod reason;
