@@ -1,1 +1,3 @@
-//! server
+//! The binary: routes, pages, proxy, commands, jobs.
+
+pub mod proxy;
