@@ -1,6 +1,14 @@
-//! What a decision may look at of a request.
+//! What a decision may look at of a request, and the strict reading of its target, host and head.
+
+mod head;
+mod host;
+mod path;
 
 use std::net::IpAddr;
+
+pub use head::{check_head, is_websocket_upgrade};
+pub use host::Host;
+pub use path::{PathFault, RequestPath};
 
 use http::{HeaderMap, Method};
 
@@ -19,6 +27,14 @@ impl Scheme {
         match self {
             Self::Http => "http",
             Self::Https => "https",
+        }
+    }
+
+    /// The port that a URL of this scheme leaves out.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Rules: which requests reach which app, and what they must show.
 
+mod pattern;
+mod set;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
+
+pub use pattern::{PathPattern, PatternError};
+pub use set::{Outcome, RuleSet, RuleVerdict};
 
 use crate::credential::CredentialSet;
 
@@ -97,17 +103,4 @@ pub struct Rule {
     pub paths: PathMode,
     /// Keep a JWT in `Authorization` for the upstream.
     pub forward_authorization: bool,
-}
-
-/// A pattern over path segments: `/a/b` exactly, `/a/*` for `/a` and everything below, `/*` for all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathPattern {
-    text: Arc<str>,
-}
-
-impl PathPattern {
-    /// The pattern as written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
 }
