@@ -1,3 +1,5 @@
 //! The binary: routes, pages, proxy, commands, jobs.
 
+pub mod demo;
+pub mod pages;
 pub mod proxy;

@@ -1,0 +1,95 @@
+//! What people see: pages as pure functions, data in, HTML text out.
+//!
+//! No HTTP types, no clock, no store. Every page works without JavaScript, by keyboard, at 320 px and in
+//! the dark, and is served under [`HEADERS`], which admit neither inline styles nor inline scripts. All
+//! values are escaped by the template engine; addresses that come from outside pass [`text::local`].
+//! Where a page tells a refusal, its words are those of [`doorward_core::reason`].
+
+mod assets;
+pub mod demo;
+mod denied;
+mod profile;
+mod sign_in;
+#[cfg(test)]
+mod tests;
+pub mod text;
+
+use askama::Template;
+
+pub use self::{
+    assets::{Asset, assets},
+    denied::{Denied, denied},
+    profile::{Profile, profile},
+    sign_in::{CheckInbox, Confirm, Login, Notice, check_inbox, confirm, elsewhere, login, signed_out},
+};
+
+/// `Content-Type` of every page.
+pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
+
+/// Headers of every page, besides [`CONTENT_TYPE`].
+///
+/// `strict-origin` instead of `no-referrer`: both keep a link's token out of `Referer`, but under the
+/// latter a browser sends `Origin: null` with our own forms (Fetch, "append a request Origin header"),
+/// and the Origin check would refuse them.
+pub const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("referrer-policy", "strict-origin"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("cache-control", "no-store"),
+];
+
+/// What all pages of one place have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Name in the head and in the title; the host of `public_url`, if nothing better is known.
+    pub name: String,
+    /// Where the routes and [`assets`] are: `base_path`, no slash at its end.
+    pub base: String,
+}
+
+impl Site {
+    fn asset(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn style(&self) -> String {
+        self.asset(&assets::STYLE.path)
+    }
+
+    fn script(&self) -> String {
+        self.asset(&assets::SCRIPT.path)
+    }
+
+    fn icon(&self) -> String {
+        self.asset(&assets::ICON.path)
+    }
+
+    /// The login page, with the way back; `return_to` is kept only if it is local.
+    pub fn login_href(&self, return_to: &str) -> String {
+        match text::local(return_to) {
+            "/" => format!("{}/login", self.base),
+            path => {
+                let query: String = url::form_urlencoded::byte_serialize(path.as_bytes()).collect();
+                format!("{}/login?return_to={query}", self.base)
+            }
+        }
+    }
+}
+
+/// Renders a page. The templates write into a `String` and call nothing that fails, so the fallback is
+/// for a defect of ours; it says so instead of sending half a page.
+fn render(page: &impl Template) -> String {
+    page.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "a page could not be rendered");
+        "<!doctype html><html lang=\"en\"><title>Error</title><h1>This page could not be made</h1>\
+         <p>Something went wrong here. Ask whoever runs this installation.</p></html>"
+            .to_owned()
+    })
+}

@@ -1,0 +1,63 @@
+//! The page that tells a person who they are here.
+
+use std::net::IpAddr;
+
+use askama::Template;
+use doorward_core::{principal::SubjectId, session::SignInMethod, time::Timestamp, user::Email};
+
+use super::{
+    Site, render,
+    text::{Moment, moment},
+};
+
+/// A signed-in person's session.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile<'a> {
+    /// Address that signs in.
+    pub email: &'a Email,
+    /// Subject, as apps see it.
+    pub subject: &'a SubjectId,
+    /// How it began.
+    pub method: SignInMethod,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When its person last proved who they are.
+    pub authenticated_at: Timestamp,
+    /// When it ends if it is not used again.
+    pub idle_expires_at: Timestamp,
+    /// When it ends whatever happens.
+    pub expires_at: Timestamp,
+    /// The client's address as derived.
+    pub client: Option<IpAddr>,
+}
+
+#[derive(Template)]
+#[template(path = "profile.html")]
+struct ProfilePage<'a> {
+    site: &'a Site,
+    page: &'a Profile<'a>,
+    method: &'static str,
+    since: Moment,
+    proven: Option<Moment>,
+    idle_end: Moment,
+    end: Moment,
+}
+
+/// Who you are, how and since when you are signed in, until when, and the way out.
+pub fn profile(site: &Site, page: &Profile<'_>) -> String {
+    let method = match page.method {
+        SignInMethod::MagicLink => "a link in a mail",
+        SignInMethod::Code => "a code in a mail",
+        SignInMethod::Oidc => "another sign-in provider",
+        SignInMethod::Password => "a password",
+    };
+    render(&ProfilePage {
+        site,
+        page,
+        method,
+        since: moment(page.created_at),
+        proven: (page.authenticated_at != page.created_at).then(|| moment(page.authenticated_at)),
+        idle_end: moment(page.idle_expires_at.min(page.expires_at)),
+        end: moment(page.expires_at),
+    })
+}

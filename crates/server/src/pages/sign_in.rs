@@ -1,0 +1,150 @@
+//! Pages of the way in and out: login, inbox, callback, signed out.
+
+use std::time::Duration;
+
+use askama::Template;
+use doorward_core::{reason::Reason, user::Email};
+
+use super::{Site, render, text};
+
+/// What the login page has to say before its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The address that was typed cannot be read.
+    EmailUnreadable,
+    /// Why the sign-in page is shown, or why the last try did not work.
+    Denied(Reason),
+}
+
+impl Notice {
+    fn text(self) -> &'static str {
+        match self {
+            Self::EmailUnreadable => "That is not a mail address. It looks like name@example.com.",
+            Self::Denied(reason) => reason.shown().text(),
+        }
+    }
+
+    fn is_error(self) -> bool {
+        match self {
+            Self::EmailUnreadable => true,
+            // To be asked in is no error; to be turned away is.
+            Self::Denied(reason) => reason != Reason::NoCredential,
+        }
+    }
+
+    fn tone(self) -> &'static str {
+        match self {
+            Self::EmailUnreadable => "bad",
+            Self::Denied(_) => "note",
+        }
+    }
+}
+
+/// The login page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Login<'a> {
+    /// Where to go afterwards; goes into the form as it is and is judged where it is posted.
+    pub return_to: &'a str,
+    /// What was typed before, if the form comes back.
+    pub email: &'a str,
+    /// What to say first.
+    pub notice: Option<Notice>,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    site: &'a Site,
+    page: &'a Login<'a>,
+    notice: Option<Notice>,
+    invalid: bool,
+}
+
+/// The login page: one field, one button, posts `{base}/login/request-link`.
+pub fn login(site: &Site, page: &Login<'_>) -> String {
+    let invalid = page.notice == Some(Notice::EmailUnreadable);
+    render(&LoginPage { site, page, notice: page.notice, invalid })
+}
+
+/// The page after asking for a link. The same for every address, known or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckInbox<'a> {
+    /// The address as typed, so that a typing mistake is seen.
+    pub email: &'a str,
+    /// Where to go afterwards, for another try.
+    pub return_to: &'a str,
+    /// How long a link is good for.
+    pub link_ttl: Duration,
+    /// Whether mails end in the demo mailbox.
+    pub in_demo: bool,
+}
+
+struct CheckInboxView<'a> {
+    email: &'a str,
+    valid_for: String,
+    in_demo: bool,
+}
+
+#[derive(Template)]
+#[template(path = "check_inbox.html")]
+struct CheckInboxPage<'a> {
+    site: &'a Site,
+    page: CheckInboxView<'a>,
+    again: String,
+}
+
+/// "Check your inbox", with what to do if nothing comes.
+pub fn check_inbox(site: &Site, page: &CheckInbox<'_>) -> String {
+    let view = CheckInboxView { email: page.email, valid_for: text::span(page.link_ttl), in_demo: page.in_demo };
+    render(&CheckInboxPage { site, page: view, again: site.login_href(page.return_to) })
+}
+
+/// The page behind a link, in the browser that asked for it. Showing it consumes nothing.
+#[derive(Clone, Copy)]
+pub struct Confirm<'a> {
+    /// The token of the link; the form posts it.
+    pub token: &'a str,
+    /// Whom it signs in; shown half-hidden.
+    pub email: &'a Email,
+    /// Whether a script presses the button. Off leaves the act to the person (OWASP ASVS 7.6.2).
+    pub goes_on: bool,
+}
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct ConfirmPage<'a> {
+    site: &'a Site,
+    page: &'a Confirm<'a>,
+    account: String,
+}
+
+/// One button that signs in; posts `{base}/login/callback`. Not for other browsers than the one that
+/// asked: those get [`elsewhere`].
+pub fn confirm(site: &Site, page: &Confirm<'_>) -> String {
+    render(&ConfirmPage { site, page, account: text::half_hidden(page.email) })
+}
+
+#[derive(Template)]
+#[template(path = "elsewhere.html")]
+struct ElsewherePage<'a> {
+    site: &'a Site,
+    reason: Reason,
+    again: String,
+}
+
+/// The page behind a link in any other browser: where to go on. It has neither the token nor the
+/// address, and no way to sign in by this link.
+pub fn elsewhere(site: &Site) -> String {
+    render(&ElsewherePage { site, reason: Reason::LinkWrongBrowser, again: site.login_href("/") })
+}
+
+#[derive(Template)]
+#[template(path = "signed_out.html")]
+struct SignedOutPage<'a> {
+    site: &'a Site,
+}
+
+/// The page after signing out.
+pub fn signed_out(site: &Site) -> String {
+    render(&SignedOutPage { site })
+}
