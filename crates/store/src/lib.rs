@@ -1,1 +1,38 @@
-//! doorward store
+//! Remembers: a sealed store of atomic operations over memory, SQLite or PostgreSQL.
+//!
+//! [`Store`] is the whole interface. Each of its methods is one transaction that takes owned values and comes to a
+//! named outcome; no transaction crosses the interface, and nothing outside this crate knows which database runs.
+//! With a change are committed its [`Effects`](doorward_core::effects::Effects): audit rows (sealed into this
+//! process's hash chain), mails and entries of the revocation log. An outcome that is no change writes nothing.
+//!
+//! Backends: memory always, `sqlite` and `postgres` as features. Every operation is written once over a narrow view
+//! of SQL and runs on both engines; the few places where they differ are in one module. `conformance` is the suite
+//! that all three pass.
+
+#![cfg_attr(
+    not(any(feature = "sqlite", feature = "postgres")),
+    allow(dead_code, reason = "the SQL half of operations")
+)]
+
+mod api_keys;
+pub mod audit;
+mod chain;
+mod error;
+mod keys;
+mod links;
+mod memory;
+mod model;
+mod op;
+mod outbox;
+mod revocations;
+mod sessions;
+mod sql;
+mod store;
+mod users;
+
+pub use error::{StoreConfigError, StoreError};
+pub use model::{
+    AddKey, Changed, Changes, Checkpoint, ClaimedMail, Consume, CreateUser, End, Failure, LinkIdentity, Mail, MailDone,
+    OutboxCounts, Purged, Readiness, RevokeApiKey, StoreOptions, Which, WriterHead,
+};
+pub use store::Store;

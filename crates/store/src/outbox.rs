@@ -1,0 +1,234 @@
+//! The outbox: mails committed with the change that they report, sent afterwards by whoever holds the lease.
+
+use std::time::Duration;
+
+use doorward_core::{
+    effects::{Effects, NewMail},
+    id::MailId,
+    time::Timestamp,
+};
+
+use crate::{
+    ClaimedMail, Failure, Mail, MailDone, OutboxCounts, Store, StoreError,
+    memory::{OutboxRow, Tables},
+    op::{Read, Write},
+    sql::{DbError, Row, Sql, all, one, statements, values},
+    store::page,
+};
+
+/// Longest error text that is kept, in bytes.
+const ERROR_MAX: usize = 500;
+
+macro_rules! claim {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE id IN \
+             (SELECT id FROM outbox WHERE NOT dead AND due_at <= $1 ORDER BY due_at LIMIT $3",
+            $lock,
+            ") RETURNING id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, attempts"
+        )
+    };
+}
+
+statements! {
+    INSERT_MAIL = "INSERT INTO outbox (id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, \
+        due_at, attempts, dead) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, 0, FALSE)",
+    // A claimed mail is due again when its lease ends. On PostgreSQL two claims skip each other's rows; SQLite has one
+    // writer at a time.
+    CLAIM = claim!(""); postgres claim!(" FOR UPDATE SKIP LOCKED"),
+    MAIL_SENT = "DELETE FROM outbox WHERE id = $1",
+    MAIL_RETRY = "UPDATE outbox SET due_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND NOT dead",
+    MAIL_DEAD = "UPDATE outbox SET dead = TRUE, last_error = $3, text_part = '', html_part = '' \
+        WHERE id = $1 AND attempts = $2 AND NOT dead",
+    OUTBOX_COUNTS = "SELECT COUNT(CASE WHEN NOT dead THEN 1 END), COUNT(CASE WHEN dead THEN 1 END) FROM outbox",
+}
+
+/// Puts a mail into the outbox inside a transaction.
+pub(crate) async fn enqueue_mail(sql: &mut impl Sql, mail: &NewMail) -> Result<(), DbError> {
+    let NewMail { id, to, kind, subject, text, html, created_at, give_up_at } = mail;
+    let (subject, text, html) = (subject.as_str(), text.as_str(), html.as_str());
+    sql.execute(&INSERT_MAIL, values![*id, to, *kind, subject, text, html, *created_at, *give_up_at]).await?;
+    Ok(())
+}
+
+fn read_claimed(row: &mut Row) -> Result<ClaimedMail, DbError> {
+    let mail = Mail {
+        id: row.column()?,
+        to: row.column()?,
+        kind: row.column()?,
+        subject: row.column()?,
+        text: row.column()?,
+        html: row.column()?,
+        created_at: row.column()?,
+        give_up_at: row.column()?,
+    };
+    Ok(ClaimedMail { mail, attempts: row.column()? })
+}
+
+impl Store {
+    /// Takes mails that are due and holds them for `lease`; 1,000 at most. No two callers hold one mail at a time.
+    ///
+    /// A mail whose holder dies is due again when the lease ends, so a mail can arrive twice but is never lost.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn claim_mail(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<ClaimedMail>, StoreError> {
+        let mut mails =
+            self.write(Claim { now, until: now.plus(lease), limit: page(limit) }, Effects::default()).await?;
+        mails.sort_by_key(|claimed| (claimed.mail.created_at, claimed.mail.id));
+        Ok(mails)
+    }
+
+    /// Removes a mail that was handed over.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mail_sent(&self, id: MailId, effects: Effects) -> Result<MailDone, StoreError> {
+        self.write(Sent { id }, effects).await
+    }
+
+    /// Notes that an attempt failed: `attempt` is `attempts` of the claim, `error` what the mail server said.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mail_failed(
+        &self,
+        id: MailId,
+        attempt: i64,
+        failure: Failure,
+        mut error: String,
+        effects: Effects,
+    ) -> Result<MailDone, StoreError> {
+        while error.len() > ERROR_MAX {
+            error.pop();
+        }
+        error.retain(|c| c != '\0'); // PostgreSQL's TEXT holds no NUL, and a mail server may send one
+        self.write(Failed { id, attempt, failure, error }, effects).await
+    }
+
+    /// How full the outbox is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn outbox_counts(&self) -> Result<OutboxCounts, StoreError> {
+        self.read(Counts).await
+    }
+}
+
+struct Claim {
+    now: Timestamp,
+    until: Timestamp,
+    limit: i64,
+}
+
+impl Write for Claim {
+    type Out = Vec<ClaimedMail>;
+    const NAME: &'static str = "claim_mail";
+
+    fn commits(out: &Vec<ClaimedMail>) -> bool {
+        !out.is_empty()
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<Vec<ClaimedMail>, DbError> {
+        let mut due: Vec<&mut OutboxRow> =
+            tables.outbox.values_mut().filter(|row| !row.dead && row.due_at <= self.now).collect();
+        due.sort_by_key(|row| row.due_at);
+        let claim = |row: &mut OutboxRow| {
+            row.due_at = self.until;
+            row.attempts += 1;
+            ClaimedMail { mail: row.mail.clone(), attempts: row.attempts }
+        };
+        Ok(due.into_iter().take(usize::try_from(self.limit).unwrap_or(0)).map(claim).collect())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<ClaimedMail>, DbError> {
+        all(sql.rows(&CLAIM, values![self.now, self.until, self.limit]).await?, read_claimed)
+    }
+}
+
+const fn done(touched: bool) -> MailDone {
+    if touched { MailDone::Done } else { MailDone::NotYours }
+}
+
+struct Sent {
+    id: MailId,
+}
+
+impl Write for Sent {
+    type Out = MailDone;
+    const NAME: &'static str = "mail_sent";
+
+    fn commits(out: &MailDone) -> bool {
+        *out == MailDone::Done
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<MailDone, DbError> {
+        Ok(done(tables.outbox.remove(&self.id).is_some()))
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<MailDone, DbError> {
+        Ok(done(sql.execute(&MAIL_SENT, values![self.id]).await? == 1))
+    }
+}
+
+struct Failed {
+    id: MailId,
+    attempt: i64,
+    failure: Failure,
+    error: String,
+}
+
+impl Write for Failed {
+    type Out = MailDone;
+    const NAME: &'static str = "mail_failed";
+
+    fn commits(out: &MailDone) -> bool {
+        *out == MailDone::Done
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<MailDone, DbError> {
+        let Some(row) = tables.outbox.get_mut(&self.id).filter(|row| row.attempts == self.attempt && !row.dead) else {
+            return Ok(MailDone::NotYours);
+        };
+        match self.failure {
+            Failure::Retry { at } => row.due_at = at,
+            Failure::GiveUp => {
+                row.dead = true;
+                row.mail.text.clear();
+                row.mail.html.clear();
+            }
+        }
+        Ok(MailDone::Done)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<MailDone, DbError> {
+        let (id, attempt, error) = (self.id, self.attempt, self.error.as_str());
+        let touched = match self.failure {
+            Failure::Retry { at } => sql.execute(&MAIL_RETRY, values![id, attempt, at, error]).await?,
+            Failure::GiveUp => sql.execute(&MAIL_DEAD, values![id, attempt, error]).await?,
+        };
+        Ok(done(touched == 1))
+    }
+}
+
+struct Counts;
+
+impl Read for Counts {
+    type Out = OutboxCounts;
+    const NAME: &'static str = "outbox_counts";
+
+    fn memory(&self, tables: &Tables) -> Result<OutboxCounts, DbError> {
+        let dead = tables.outbox.values().filter(|row| row.dead).count() as u64;
+        Ok(OutboxCounts { pending: tables.outbox.len() as u64 - dead, dead })
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<OutboxCounts, DbError> {
+        let Some(mut row) = one(sql, &OUTBOX_COUNTS, &[]).await? else { return Ok(OutboxCounts::default()) };
+        Ok(OutboxCounts { pending: row.column()?, dead: row.column()? })
+    }
+}

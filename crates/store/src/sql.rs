@@ -1,0 +1,342 @@
+//! The narrow view of a SQL engine that the operations are written against.
+//!
+//! An operation is written once, `async`, over [`Sql`]. On PostgreSQL it awaits the network; on SQLite
+//! every call is ready at once, so the writer thread runs the same code without a runtime.
+
+use std::{fmt, future::Future};
+
+use doorward_core::{
+    id::{ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId},
+    session::TokenHash,
+    time::Timestamp,
+    user::Email,
+};
+use uuid::Uuid;
+
+/// One statement, written once: `$n` placeholders, BIGINT, TEXT, BOOLEAN, UUID and bytes only.
+pub(crate) struct Statement {
+    /// Its name in errors and tests.
+    pub(crate) name: &'static str,
+    /// The text where the engines agree.
+    pub(crate) text: &'static str,
+    /// What PostgreSQL reads instead, where they do not (see `dialect`).
+    pub(crate) postgres: Option<&'static str>,
+    /// The text with SQLite's `?n` placeholders, made on first use.
+    #[cfg(feature = "sqlite")]
+    pub(crate) sqlite: std::sync::OnceLock<String>,
+}
+
+impl Statement {
+    pub(crate) const fn new(name: &'static str, text: &'static str, postgres: Option<&'static str>) -> Self {
+        Self {
+            name,
+            text,
+            postgres,
+            #[cfg(feature = "sqlite")]
+            sqlite: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// The text for SQLite. `$2` would be a *named* parameter there, numbered by first appearance; `?2` is the second.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn sqlite(&self) -> &str {
+        self.sqlite.get_or_init(|| self.text.replace('$', "?"))
+    }
+
+    /// The text for PostgreSQL.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn postgres(&self) -> &'static str {
+        self.postgres.unwrap_or(self.text)
+    }
+}
+
+/// Declares statements as statics and lists them in `ALL`, for the test that prepares every one on both engines.
+macro_rules! statements {
+    ($($name:ident = $text:expr $(; postgres $postgres:expr)?,)+) => {
+        $(static $name: $crate::sql::Statement = $crate::sql::Statement::new(
+            stringify!($name), $text, $crate::sql::first_or_none([$($postgres)?]));)+
+        /// Every statement of this module.
+        #[allow(dead_code, reason = "read by tests")]
+        pub(crate) static ALL: &[&$crate::sql::Statement] = &[$(&$name),+];
+    };
+}
+pub(crate) use statements;
+
+/// Builds a parameter list.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { &[$($crate::sql::Value::from($value)),*] };
+}
+pub(crate) use values;
+
+/// For the macro above: the optional second text.
+pub(crate) const fn first_or_none<const N: usize>(texts: [&'static str; N]) -> Option<&'static str> {
+    if N == 0 { None } else { Some(texts[0]) }
+}
+
+/// A parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Null,
+    Int(i64),
+    Bool(bool),
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Id(Uuid),
+}
+
+macro_rules! from_ids {
+    ($($id:ty),+) => { $(impl From<$id> for Value<'_> {
+        fn from(id: $id) -> Self { Self::Id(id.as_uuid()) }
+    })+ };
+}
+from_ids!(ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
+
+impl From<i64> for Value<'_> {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<Timestamp> for Value<'_> {
+    fn from(value: Timestamp) -> Self {
+        Self::Int(value.as_millis())
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(value)
+    }
+}
+
+impl<'a> From<&'a Email> for Value<'a> {
+    fn from(value: &'a Email) -> Self {
+        Self::Text(value.as_str())
+    }
+}
+
+impl<'a> From<&'a [u8]> for Value<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Value<'a> {
+    fn from(value: &'a [u8; N]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+impl<'a> From<&'a TokenHash> for Value<'a> {
+    fn from(value: &'a TokenHash) -> Self {
+        Self::Bytes(value.as_bytes())
+    }
+}
+
+impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One column of a row that came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cell {
+    Null,
+    Int(i64),
+    Bool(bool),
+    Text(String),
+    Bytes(Vec<u8>),
+    Id(Uuid),
+}
+
+/// A row, read column by column in the order of the statement.
+#[derive(Debug)]
+pub(crate) struct Row(std::vec::IntoIter<Cell>);
+
+impl Row {
+    pub(crate) fn new(cells: Vec<Cell>) -> Self {
+        Self(cells.into_iter())
+    }
+
+    fn next(&mut self) -> Result<Cell, DbError> {
+        self.0.next().ok_or_else(|| DbError::Fault("a row has fewer columns than expected".to_owned()))
+    }
+
+    /// The next column, or `None` if it is NULL.
+    pub(crate) fn optional<T: FromCell>(&mut self) -> Result<Option<T>, DbError> {
+        match self.next()? {
+            Cell::Null => Ok(None),
+            cell => T::from_cell(cell).map(Some).ok_or_else(|| damaged::<T>()),
+        }
+    }
+
+    /// The next column, which is never NULL.
+    pub(crate) fn column<T: FromCell>(&mut self) -> Result<T, DbError> {
+        T::from_cell(self.next()?).ok_or_else(|| damaged::<T>())
+    }
+
+    /// Whether the next column is NULL; consumes nothing.
+    pub(crate) fn next_is_null(&self) -> bool {
+        matches!(self.0.as_slice().first(), Some(Cell::Null))
+    }
+}
+
+fn damaged<T>() -> DbError {
+    DbError::Fault(format!("a column does not hold a {}", std::any::type_name::<T>()))
+}
+
+/// Types that columns hold.
+pub(crate) trait FromCell: Sized {
+    fn from_cell(cell: Cell) -> Option<Self>;
+}
+
+impl FromCell for i64 {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        if let Cell::Int(value) = cell { Some(value) } else { None }
+    }
+}
+
+impl FromCell for u64 {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        i64::from_cell(cell).and_then(|value| Self::try_from(value).ok())
+    }
+}
+
+impl FromCell for bool {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Bool(value) => Some(value),
+            Cell::Int(0) => Some(false), // SQLite has no booleans
+            Cell::Int(1) => Some(true),
+            Cell::Null | Cell::Int(_) | Cell::Text(_) | Cell::Bytes(_) | Cell::Id(_) => None,
+        }
+    }
+}
+
+impl FromCell for Timestamp {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        i64::from_cell(cell).map(Self::from_millis)
+    }
+}
+
+impl FromCell for String {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        if let Cell::Text(value) = cell { Some(value) } else { None }
+    }
+}
+
+impl FromCell for Email {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        String::from_cell(cell).map(Self::from_store)
+    }
+}
+
+impl FromCell for Vec<u8> {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        if let Cell::Bytes(value) = cell { Some(value) } else { None }
+    }
+}
+
+impl<const N: usize> FromCell for [u8; N] {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        Vec::from_cell(cell)?.try_into().ok()
+    }
+}
+
+impl FromCell for TokenHash {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        FromCell::from_cell(cell).map(Self::from_bytes)
+    }
+}
+
+impl FromCell for Uuid {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        match cell {
+            Cell::Id(id) => Some(id),
+            Cell::Bytes(bytes) => Self::from_slice(&bytes).ok(), // SQLite has no UUIDs
+            Cell::Null | Cell::Int(_) | Cell::Bool(_) | Cell::Text(_) => None,
+        }
+    }
+}
+
+macro_rules! ids_from_cells {
+    ($($id:ty),+) => { $(impl FromCell for $id {
+        fn from_cell(cell: Cell) -> Option<Self> { Uuid::from_cell(cell).map(Self::from_uuid) }
+    })+ };
+}
+ids_from_cells!(ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
+
+/// What an engine says when it cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DbError {
+    /// Not now: connection lost, file locked, disk full, server shutting down.
+    Unavailable(String),
+    /// Two transactions got in each other's way; the same operation may be tried again at once.
+    Conflict(String),
+    /// Never: constraint, syntax, damaged row.
+    Fault(String),
+}
+
+impl fmt::Display for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(note) | Self::Conflict(note) | Self::Fault(note) => f.write_str(note),
+        }
+    }
+}
+
+/// A connection, inside a transaction or not.
+pub(crate) trait Sql: Send {
+    /// Runs a statement and gives back all its rows; statements bound their own number.
+    fn rows(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Vec<Row>, DbError>> + Send;
+
+    /// Runs a statement once for each list of values, in this order, and adds up the rows it touched.
+    fn each<const N: usize>(
+        &mut self,
+        statement: &'static Statement,
+        lists: &[[Value<'_>; N]],
+    ) -> impl Future<Output = Result<u64, DbError>> + Send;
+
+    /// Runs a statement and counts the rows it touched.
+    fn execute(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<u64, DbError>> + Send;
+
+    /// Makes this transaction the only one that appends to `log` until it ends, so that entries become visible in
+    /// the order of their numbers. Does nothing where writers queue anyway.
+    fn lock_log(&mut self, log: Log) -> impl Future<Output = Result<(), DbError>> + Send;
+}
+
+/// The logs whose order matters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Log {
+    /// The revocation log.
+    Revocations,
+}
+
+/// The first row, if there is one.
+pub(crate) async fn one(
+    sql: &mut impl Sql,
+    statement: &'static Statement,
+    values: &[Value<'_>],
+) -> Result<Option<Row>, DbError> {
+    Ok(sql.rows(statement, values).await?.into_iter().next())
+}
+
+/// Reads every row.
+pub(crate) fn all<T>(rows: Vec<Row>, read: impl Fn(&mut Row) -> Result<T, DbError>) -> Result<Vec<T>, DbError> {
+    rows.into_iter().map(|mut row| read(&mut row)).collect()
+}

@@ -1,0 +1,155 @@
+//! The handle: which backend runs, and how an operation gets there.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use doorward_core::effects::Effects;
+use tokio::sync::watch;
+
+use crate::{
+    Changes, Readiness, StoreConfigError, StoreError, StoreOptions,
+    memory::Memory,
+    op::{Read, Write},
+    sql::DbError,
+};
+
+/// Most rows of a page.
+const PAGE: u32 = 1000;
+
+/// A page size within bounds, as a parameter.
+pub(crate) fn page(limit: u32) -> i64 {
+    i64::from(limit.clamp(1, PAGE))
+}
+
+/// The store: atomic operations with named outcomes over memory, SQLite or PostgreSQL. Cheap to clone.
+///
+/// Every operation is one transaction; its [`Effects`] commit with it, and only if its outcome is a change. A future
+/// that is dropped does not undo or half-do an operation: it runs to its end unheard.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    backend: Backend,
+    ready: watch::Sender<Readiness>,
+    changes: watch::Sender<Changes>,
+}
+
+enum Backend {
+    Memory(Memory),
+}
+
+impl Store {
+    /// A store in memory. It is ready at once and forgets everything with its last handle; so nothing depends on the
+    /// salts of its audit rows, which are predictable.
+    pub fn memory() -> Self {
+        Self::with(Backend::Memory(Memory::new(&[0; 32])), watch::Sender::new(Readiness::Ready))
+    }
+
+    /// Opens the store that `url` names: `sqlite:FILE` (relative to the data folder) or
+    /// `postgres://user:password@host/database?sslmode=…`.
+    ///
+    /// Returns at once. Connecting and migrating go on in the background and are tried again until they succeed;
+    /// until then every operation is [`StoreError::Unavailable`].
+    ///
+    /// # Errors
+    /// [`StoreConfigError`]: the URL cannot be used whatever the database does.
+    pub fn open(url: &str, _options: StoreOptions) -> Result<Self, StoreConfigError> {
+        if let Some(_path) = url.strip_prefix("sqlite:") {
+            return Err(StoreConfigError::NotBuilt { engine: "sqlite" });
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Err(StoreConfigError::NotBuilt { engine: "postgres" });
+        }
+        Err(StoreConfigError::UnknownScheme)
+    }
+
+    fn with(backend: Backend, ready: watch::Sender<Readiness>) -> Self {
+        Self(Arc::new(Inner { backend, ready, changes: watch::Sender::new(Changes::default()) }))
+    }
+
+    /// Name of the backend, for logs and metrics: `memory`, `sqlite`, `postgres`.
+    pub fn backend(&self) -> &'static str {
+        match &self.0.backend {
+            Backend::Memory(_) => "memory",
+        }
+    }
+
+    /// Whether the store can be used, now and as it changes.
+    pub fn ready(&self) -> watch::Receiver<Readiness> {
+        self.0.ready.subscribe()
+    }
+
+    /// Waits until the store can be used.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] after `within`, with what the last attempt met.
+    pub async fn wait_ready(&self, within: Duration) -> Result<(), StoreError> {
+        let mut ready = self.ready();
+        let done = ready.wait_for(|state| !matches!(state, Readiness::Connecting { .. }));
+        tokio::time::timeout(within, done).await.ok();
+        self.check_ready()
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.last_revocation().await.map(drop)
+    }
+
+    /// What this process has written; wakes whoever follows the revocation log or sends mail.
+    pub fn changed(&self) -> watch::Receiver<Changes> {
+        self.0.changes.subscribe()
+    }
+
+    /// Closes the store for all its handles: operations that were accepted are finished, new ones are
+    /// [`StoreError::Unavailable`]. Waits until the database is let go.
+    pub async fn close(&self) {
+        self.0.ready.send_replace(Readiness::Closed);
+    }
+
+    fn check_ready(&self) -> Result<(), StoreError> {
+        let note = match &*self.0.ready.borrow() {
+            Readiness::Ready => return Ok(()),
+            Readiness::Connecting { note } => note.clone().unwrap_or_else(|| "still connecting".to_owned()),
+            Readiness::Closed => "closed".to_owned(),
+        };
+        Err(StoreError::Unavailable { note })
+    }
+
+    pub(crate) async fn read<O: Read>(&self, op: O) -> Result<O::Out, StoreError> {
+        self.check_ready()?;
+        match &self.0.backend {
+            Backend::Memory(memory) => memory.read(&op).map_err(|error| named(O::NAME, error)),
+        }
+    }
+
+    pub(crate) async fn write<O: Write>(&self, op: O, effects: Effects) -> Result<O::Out, StoreError> {
+        self.check_ready()?;
+        let (revocations, mails) = (effects.revocations.len() as u64, effects.outbox.len() as u64);
+        let out = match &self.0.backend {
+            Backend::Memory(memory) => memory.write(&op, &effects).map_err(|error| named(O::NAME, error))?,
+        };
+        if revocations + mails > 0 && O::commits(&out) {
+            self.0.changes.send_modify(|changes| {
+                changes.revocations += revocations;
+                changes.mails += mails;
+            });
+        }
+        Ok(out)
+    }
+}
+
+/// Puts the operation's name to an engine's error.
+fn named(op: &'static str, error: DbError) -> StoreError {
+    match error {
+        DbError::Unavailable(note) | DbError::Conflict(note) => StoreError::Unavailable { note },
+        DbError::Fault(note) => StoreError::Fault { op, note },
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({}, {:?})", self.backend(), *self.0.ready.borrow())
+    }
+}
