@@ -3,6 +3,8 @@
 //! The mail carries a short-lived HS256 JWT (B29); the record keeps its `jti`, the browser that asked and
 //! where to go, never the token.
 
+mod token;
+
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
@@ -16,6 +18,8 @@ use crate::{
     time::Timestamp,
     user::{Email, User},
 };
+
+pub use token::{LinkClaims, MAX_BYTES, TYPE, mint_token, parse_token};
 
 /// A link as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
