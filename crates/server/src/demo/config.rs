@@ -20,8 +20,9 @@ admin = "127.0.0.1:0"
 [store]
 url = "sqlite:doorward.db"
 
+# The demo hands its mails to its mailbox; no mail server is asked.
 [mail]
-transport = "memory"
+url = "smtp://127.0.0.1:25"
 from = "Doorward demo <login@localhost>"
 
 [login]

@@ -1,11 +1,8 @@
-//! The demo's mailbox: mails are kept in memory and read in a browser.
+//! The demo's mailbox: the mails that the mailer keeps in memory, read in a browser.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::{
@@ -19,9 +16,8 @@ use doorward_core::{
     effects::NewMail,
     id::MailId,
     session::{OpaqueToken, TokenHash},
-    time::Timestamp,
-    user::Email,
 };
+use doorward_gate::mail::Mailbox;
 
 use super::{assets, page};
 use crate::pages::{self, Site};
@@ -30,68 +26,6 @@ use crate::pages::{self, Site};
 /// do not separate cookies, RFC 6265 §8.5).
 const BASE: &str = "/mailbox";
 const COOKIE: &str = "doorward_mailbox";
-
-/// A mail as the mailbox keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mail {
-    /// Its id in the outbox.
-    pub id: MailId,
-    /// Recipient.
-    pub to: Email,
-    /// Subject line.
-    pub subject: String,
-    /// Plain text part.
-    pub text: String,
-    /// When it was written.
-    pub created_at: Timestamp,
-}
-
-impl From<&NewMail> for Mail {
-    fn from(mail: &NewMail) -> Self {
-        Self {
-            id: mail.id,
-            to: mail.to.clone(),
-            subject: mail.subject.clone(),
-            text: mail.text.clone(),
-            created_at: mail.created_at,
-        }
-    }
-}
-
-/// The newest mails, shared between the mailer that fills it and the page that shows it.
-#[derive(Clone, Default)]
-pub struct Mailbox(Arc<Mutex<VecDeque<Mail>>>);
-
-impl Mailbox {
-    /// How many mails are kept; the oldest goes first.
-    pub const MAX: usize = 100;
-
-    /// Takes a mail in. One that is here already (a retry of the outbox) is not taken twice.
-    pub fn put(&self, mail: Mail) {
-        let mut mails = self.lock();
-        if mails.iter().any(|known| known.id == mail.id) {
-            return;
-        }
-        while mails.len() >= Self::MAX {
-            mails.pop_front();
-        }
-        mails.push_back(mail);
-    }
-
-    /// The mails, newest first.
-    pub fn mails(&self) -> Vec<Mail> {
-        self.lock().iter().rev().cloned().collect()
-    }
-
-    fn mail(&self, id: MailId) -> Option<Mail> {
-        self.lock().iter().find(|mail| mail.id == id).cloned()
-    }
-
-    /// A panic elsewhere leaves at worst a mail too few; the list itself is whole.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Mail>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What opens the mailbox: a token for one use in the printed address, then a cookie in that browser.
 pub struct MailboxKey {
@@ -143,7 +77,7 @@ async fn list(State(door): State<Arc<Door>>, method: Method, uri: Uri, headers: 
         return match token {
             // Out of the address bar with it, also when the printed address is opened once more.
             Some(_) => to_the_list(None),
-            None => page(StatusCode::OK, pages::demo::mailbox(&door.site, &door.mailbox.mails())),
+            None => page(StatusCode::OK, pages::demo::mailbox(&door.site, &door.newest_first())),
         };
     }
     // Compared as hashes: what a comparison's duration tells about a hash helps nobody.
@@ -164,9 +98,9 @@ async fn one(State(door): State<Arc<Door>>, Path(id): Path<String>, headers: Hea
     if !door.is_open_to(&headers) {
         return page(StatusCode::FORBIDDEN, pages::demo::mailbox_closed(&door.site, false));
     }
-    match id.parse().ok().and_then(|id| door.mailbox.mail(id)) {
+    match id.parse().ok().and_then(|id| door.mail(id)) {
         Some(mail) => page(StatusCode::OK, pages::demo::mail(&door.site, &mail)),
-        None => page(StatusCode::NOT_FOUND, pages::demo::mailbox(&door.site, &door.mailbox.mails())),
+        None => page(StatusCode::NOT_FOUND, pages::demo::mailbox(&door.site, &door.newest_first())),
     }
 }
 
@@ -189,6 +123,16 @@ fn to_the_list(cookie: Option<&str>) -> Response {
 }
 
 impl Door {
+    fn newest_first(&self) -> Vec<NewMail> {
+        let mut mails = self.mailbox.mails();
+        mails.reverse();
+        mails
+    }
+
+    fn mail(&self, id: MailId) -> Option<NewMail> {
+        self.mailbox.mails().into_iter().find(|mail| mail.id == id)
+    }
+
     fn is_open_to(&self, headers: &HeaderMap) -> bool {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));

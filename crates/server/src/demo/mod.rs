@@ -19,7 +19,7 @@ use axum::{
 pub use self::{
     app::app,
     config::config,
-    mailbox::{Mail, Mailbox, MailboxKey, mailbox},
+    mailbox::{MailboxKey, mailbox},
 };
 use crate::pages;
 

@@ -2,6 +2,7 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use doorward_core::{
     decision::Denial,
+    effects::NewMail,
     id::{DecisionId, MailId, UserId},
     principal::SubjectId,
     reason::{Exposure, Reason, Remedy},
@@ -11,7 +12,6 @@ use doorward_core::{
 };
 
 use super::*;
-use crate::demo::Mail;
 
 const AT: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// What a page must not take over as it is, in any place where somebody else's text goes.
@@ -62,9 +62,17 @@ fn denied_page(denial: &Denial, return_to: &str) -> String {
     denied(&site(), &Denied { denial, decision: decision(), return_to })
 }
 
-fn mail_of(subject: &str, text: &str) -> Mail {
-    let id = MailId::mint(AT, [3; 10]);
-    Mail { id, to: email(), subject: subject.to_owned(), text: text.to_owned(), created_at: AT }
+fn mail_of(subject: &str, text: &str) -> NewMail {
+    NewMail {
+        id: MailId::mint(AT, [3; 10]),
+        to: email(),
+        kind: "magic_link",
+        subject: subject.to_owned(),
+        text: text.to_owned(),
+        html: String::new(),
+        created_at: AT,
+        give_up_at: AT,
+    }
 }
 
 fn identity(value: &str) -> Vec<(String, String)> {
