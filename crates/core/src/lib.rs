@@ -10,12 +10,14 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod client;
 pub mod credential;
 pub mod decision;
 pub mod effects;
 pub mod id;
 pub mod jose;
 pub mod link;
+pub mod origin;
 pub mod principal;
 pub mod reason;
 pub mod request;

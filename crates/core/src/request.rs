@@ -30,6 +30,11 @@ impl Scheme {
         }
     }
 
+    /// Reads the word, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Http, Self::Https].into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.as_str()))
+    }
+
     /// The port that a URL of this scheme leaves out.
     pub const fn default_port(self) -> u16 {
         match self {

@@ -1,0 +1,97 @@
+//! `Authorization: Bearer` (RFC 6750 §2.1), and what kind of credential it carries.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, header};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::CredentialKind;
+use crate::{api_key, decision::Denial, reason::Reason};
+
+/// Longest accepted bearer credential in bytes.
+pub const MAX: usize = 16 * 1024;
+
+/// The credential of the one `Authorization: Bearer` line; `None` if there is none, or another scheme.
+///
+/// # Errors
+/// `ambiguous_credential` for two lines or a list; `request_malformed` for what no credential can be:
+/// too long, non-ASCII, with a space in it.
+pub(super) fn find(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
+    let refused = |reason, note| Err(Denial::from(reason).with_note(note));
+    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return refused(Reason::AmbiguousCredential, "authorization: more than one");
+    }
+    let line = super::cookie::trim(line.as_bytes());
+    let Some((scheme, rest)) = line.split_at_checked("bearer".len()) else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case(b"bearer") || !matches!(rest, [] | [b' ', ..]) {
+        return Ok(None);
+    }
+    match rest {
+        [] => Ok(None),
+        [_, token @ ..] if token.contains(&b',') => {
+            refused(Reason::AmbiguousCredential, "authorization: a list of credentials")
+        }
+        [_, token @ ..] if token.len() > MAX => refused(Reason::RequestMalformed, "authorization: too long"),
+        [_, token @ ..] => match std::str::from_utf8(token) {
+            Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(token)),
+            _ => refused(Reason::RequestMalformed, "authorization: a byte that no credential has"),
+        },
+    }
+}
+
+/// What kind of credential a bearer text is, for a rule that admits legacy tokens or not.
+///
+/// Nothing is verified: this only says whose check has to judge it.
+pub(super) fn kind(text: &str, legacy_admitted: bool) -> CredentialKind {
+    // JWE and broken tokens go where they are refused as tokens; everything else is an API key,
+    // because imported ones keep the form that they had.
+    let dots = text.bytes().filter(|&byte| byte == b'.').count();
+    if text.starts_with(api_key::PREFIX) || !(dots == 2 || dots == 4 || text.starts_with("eyJ")) {
+        CredentialKind::ApiKey
+    } else if legacy_admitted && is_legacy(text) {
+        CredentialKind::Legacy
+    } else {
+        CredentialKind::Bearer
+    }
+}
+
+#[derive(Deserialize)]
+struct HeaderPeek<'a> {
+    #[serde(borrow, default, deserialize_with = "raw")]
+    typ: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ClaimsPeek {
+    #[serde(default, deserialize_with = "present")]
+    iss: bool,
+}
+
+/// The member as it is written; `null` counts as a value.
+fn raw<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
+}
+
+/// Whether the member is there, whatever it is.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// Whether this is a token of the soak window: no `iss`, and a `typ` other than `JWT`. The `alg` has no
+/// say, so nobody can choose the legacy check by it. What cannot be read is not legacy.
+fn is_legacy(token: &str) -> bool {
+    let part = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+    let mut parts = token.split('.').map(part);
+    let (Some(Some(header)), Some(Some(claims))) = (parts.next(), parts.next()) else { return false };
+    let (Ok(header), Ok(claims)) =
+        (serde_json::from_slice::<HeaderPeek<'_>>(&header), serde_json::from_slice::<ClaimsPeek>(&claims))
+    else {
+        return false;
+    };
+    let is_jwt = header.typ.is_some_and(|typ| {
+        serde_json::from_str::<String>(typ.get()).map_or(true, |typ| typ.eq_ignore_ascii_case("JWT"))
+    });
+    !claims.iss && !is_jwt
+}
