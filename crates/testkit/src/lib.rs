@@ -9,3 +9,4 @@ pub mod mail;
 pub mod neighbour;
 pub mod port;
 pub mod process;
+pub mod proxies;
