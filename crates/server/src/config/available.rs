@@ -1,0 +1,37 @@
+//! What the configuration can already describe and this release does not do yet.
+//!
+//! Asking for it stops the start: a key that is accepted and ignored would be worse than none. A
+//! feature that lands removes its line here.
+
+use super::{license::Provider, read::Reader, root::Settings};
+
+pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
+    let mut asked: Vec<(String, &str)> = Vec::new();
+    if settings.compat_paths {
+        asked.push(("compat_paths".into(), "the origin hub's paths"));
+    }
+    if settings.shared.is_some() {
+        asked.push(("shared".into(), "Redis"));
+    }
+    if settings.legacy.as_ref().is_some_and(|legacy| legacy.allow) {
+        asked.push(("legacy.allow".into(), "the soak window"));
+    }
+    if settings.license.provider != Provider::None {
+        asked.push(("license.provider".into(), "a license provider"));
+    }
+    for (i, issuer) in settings.issuers.iter().enumerate() {
+        if issuer.keys.discovery {
+            asked.push((format!("issuers[{i}].keys.discovery"), "discovery"));
+        }
+    }
+    for (key, feature) in asked {
+        cx.problem_in(
+            &key,
+            format!("not available in this release: {feature}"),
+            match key.rsplit('.').next() {
+                Some("discovery") => "remove it and name the key set with `jwks_url`".to_owned(),
+                _ => format!("remove `{key}`"),
+            },
+        );
+    }
+}

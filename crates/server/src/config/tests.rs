@@ -1,0 +1,253 @@
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use super::{Config, Problems, RootSecret, Section, StoreUrl, problem::Place, tree};
+
+/// The top of the smallest file.
+const TOP: &str = "public_url = \"https://app.example.com\"\n";
+
+/// The rest of the smallest file.
+const REST: &str = r#"
+[mail]
+url = "smtp://127.0.0.1:1025"
+from = "Example <login@example.com>"
+[apps.web]
+upstream = "http://127.0.0.1:3000"
+[[rules]]
+path = "/*"
+allow = ["session"]
+app = "web"
+"#;
+
+fn parse_with(text: &str, vars: &[(&str, &str)]) -> Result<Config, Problems> {
+    let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::parse(text, Path::new("doorward.toml"), &vars)
+}
+
+/// The smallest file with `keys` at its top and `vars` over it.
+fn minimal(keys: &str, vars: &[(&str, &str)]) -> Result<Config, Problems> {
+    parse_with(&format!("{TOP}{keys}{REST}"), vars)
+}
+
+/// The problems as `place key: what`, one per line.
+fn found(result: Result<Config, Problems>) -> Vec<String> {
+    let problems = result.expect_err("a configuration with problems").0;
+    problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what)).collect()
+}
+
+#[test]
+fn every_kind_of_problem_is_found_at_once() {
+    let problems = parse_with(include_str!("testdata/everything_wrong.toml"), &[]).expect_err("problems").to_string();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/testdata/everything_wrong.txt");
+    if std::env::var_os("DOORWARD_BLESS").is_some() {
+        fs::write(&path, format!("{problems}\n")).unwrap();
+    }
+    assert_eq!(format!("{problems}\n"), fs::read_to_string(&path).unwrap(), "DOORWARD_BLESS=1 writes the file anew");
+    assert!(!problems.contains("hidden-password"), "a secret in an error text");
+}
+
+#[test]
+fn the_smallest_file_has_the_documented_defaults() {
+    let config = minimal("", &[]).unwrap();
+    assert_eq!(config.public_url.origin(), "https://app.example.com");
+    assert_eq!(config.base_path.as_str(), "/auth");
+    assert_eq!(config.data_dir, Path::new("./data"));
+    assert_eq!(config.listen.http.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8081");
+    assert!(config.listen.https.is_none());
+    assert_eq!(config.listen.trusted_proxies.len(), 1);
+    assert!(matches!(&config.store.url, StoreUrl::Sqlite(path) if path == "doorward.db"));
+    assert!(matches!(&config.root_secret, RootSecret::MakeAt(path) if path == Path::new("./data/root.key")));
+    assert_eq!(config.session.idle, Duration::from_secs(3600));
+    assert_eq!(config.session.absolute, Duration::from_secs(7 * 86_400));
+    assert_eq!(config.login.response_floor, Duration::from_millis(250));
+    assert!(!config.login.allow_sign_up);
+}
+
+#[test]
+fn every_default_and_example_in_the_reference_is_accepted() {
+    fn visit(section: &Section, path: &str, seen: &mut usize) {
+        for key in section.keys {
+            *seen += 1;
+            assert!(
+                tree::parse_value(key.example(), &Place::Whole).is_some(),
+                "{path}{} = {} is not TOML",
+                key.name,
+                key.example()
+            );
+            assert!(!key.doc.trim().is_empty(), "{path}{} says nothing", key.name);
+            if let Some(section) = (key.section)() {
+                visit(section, &format!("{path}{}.", key.name), seen);
+            }
+        }
+    }
+    let mut seen = 0;
+    visit(Config::keys(), "", &mut seen);
+    assert!(seen > 80, "{seen} keys");
+    // A file without any key must complain about exactly what is required: a stand-in that were not
+    // accepted would leave no settings, and a stand-in that broke a rule would add a problem.
+    assert_eq!(found(parse_with("", &[])), ["public_url: the key is missing"]);
+    assert_eq!(
+        found(parse_with(&format!("{TOP}[mail]\n"), &[])),
+        ["mail.from: the key is missing", "mail.url: the key is missing"]
+    );
+}
+
+#[test]
+fn variables_override_the_file_and_are_typed_by_their_key() {
+    let vars = [
+        ("DOORWARD__SESSION__IDLE", "5m"),
+        ("DOORWARD__LOGIN__ALLOW_SIGN_UP", "1"),
+        ("DOORWARD__LISTEN__TRUSTED_PROXIES", "10.0.0.0/8, fd00::/8"),
+        ("DOORWARD__LOGIN__ALLOWED_ORIGINS", "[\"https://a.example.com\"]"),
+        ("DOORWARD__APPS__WEB__TIMEOUT__CONNECT", "250ms"),
+        ("DOORWARD__APPS__OTHER__UPSTREAM", "http://127.0.0.1:3001"),
+        ("DOORWARD_LOG", "not looked at"),
+        ("HOME", "not looked at"),
+    ];
+    let config = minimal("[session]\nidle = \"60m\"\n", &vars).unwrap();
+    assert_eq!(config.session.idle, Duration::from_secs(300));
+    assert!(config.login.allow_sign_up);
+    assert_eq!(config.listen.trusted_proxies.len(), 2);
+    assert_eq!(config.login.allowed_origins[0].as_str(), "https://a.example.com");
+    assert_eq!(config.apps["web"].timeout.connect, Duration::from_millis(250));
+    assert_eq!(config.apps["web"].timeout.idle, Duration::from_secs(60));
+    assert_eq!(config.apps["other"].upstream.to_string(), "http://127.0.0.1:3001");
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named() {
+    let vars = [
+        ("DOORWARD__SESSION__IDLE", "soon"),
+        ("DOORWARD__SESSION__IDEL", "5m"),
+        ("DOORWARD__RULES__0__PATH", "/x"),
+        ("DOORWARD____X", "1"),
+        ("DOORWARD__PUBLIC_URL__HOST", "x"),
+    ];
+    let problems = minimal("", &vars).expect_err("problems");
+    let found: Vec<_> = problems.0.iter().map(|p| (p.variable.as_deref().unwrap_or("-"), p.what.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("DOORWARD__PUBLIC_URL__HOST", "another value already stands where this variable would need a table"),
+            ("DOORWARD__RULES__0__PATH", "`rules` is an array of tables, which variables do not reach"),
+            ("DOORWARD__SESSION__IDEL", "unknown key"),
+            ("DOORWARD__SESSION__IDLE", "`soon` is not a duration"),
+            ("DOORWARD____X", "the variable's name does not spell a key"),
+        ]
+    );
+    assert!(problems.0.iter().all(|p| p.file.is_none() && p.line.is_none()));
+}
+
+#[test]
+fn secrets_come_from_a_value_or_a_file_never_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("doorward.toml");
+    let secret = "0123456789abcdef0123456789abcdef";
+    fs::write(dir.path().join("admin.token"), format!("{secret}\n")).unwrap();
+    fs::write(dir.path().join("root"), secret).unwrap();
+    let load = |keys: &str| {
+        fs::write(&file, format!("{TOP}{keys}{REST}")).unwrap();
+        Config::load(&file, &BTreeMap::new())
+    };
+
+    let config = load("[listen]\nadmin_token_file = \"admin.token\"\n[secrets]\nroot_file = \"root\"\n").unwrap();
+    assert_eq!(config.listen.admin_token.as_ref().unwrap().0.expose(), secret);
+    assert!(matches!(&config.root_secret, RootSecret::Given(root) if root.expose() == secret));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains(secret), "a secret in Debug");
+
+    let both = load(&format!("[listen]\nadmin_token = \"{secret}\"\nadmin_token_file = \"admin.token\"\n"));
+    assert_eq!(found(both), ["listen.admin_token: both `admin_token` and `admin_token_file` are given"]);
+    fs::write(dir.path().join("admin.token"), "too short\n\n").unwrap();
+    let short = load("[listen]\nadmin_token_file = \"admin.token\"\n");
+    assert_eq!(found(short), ["listen.admin_token: the secret is shorter than 32 characters"]);
+    let both = load(&format!("[secrets]\nroot = \"{secret}\"\nroot_file = \"root\"\n"));
+    assert_eq!(found(both), ["secrets.root: both `root` and `root_file` are given"]);
+}
+
+#[test]
+fn with_postgresql_the_root_secret_must_be_given() {
+    let text = "[store]\nurl = \"postgres://u:hidden-password@127.0.0.1/doorward\"\n";
+    let result = minimal(text, &[]);
+    assert!(found(result)[0].starts_with("secrets.root_file: with PostgreSQL the root secret must be given"));
+    let missing = minimal(&format!("{text}[secrets]\nroot_file = \"./no-such-file\"\n"), &[]);
+    assert!(found(missing)[0].starts_with("secrets.root_file: cannot open"));
+    let given = minimal(text, &[("DOORWARD__SECRETS__ROOT", "0123456789abcdef0123456789abcdef")]).unwrap();
+    assert!(given.store.url.is_shared());
+    assert_eq!(given.store.url.to_string(), "postgres://u:…@127.0.0.1/doorward");
+    assert!(!format!("{given:?}").contains("hidden-password"));
+}
+
+#[test]
+fn broken_syntax_is_reported_with_its_place_and_with_the_rest() {
+    let text = "public_url = \"https://app.example.com\"\nbase_path = /auth\n[session]\nidle = \"soon\"\n";
+    let problems = parse_with(text, &[]).expect_err("problems").0;
+    assert_eq!((problems[0].line, problems[0].key.as_str()), (Some(2), ""));
+    assert!(problems[0].what.starts_with("not TOML: "), "{}", problems[0].what);
+    assert_eq!(problems.last().map(|p| (p.line, p.key.as_str())), Some((Some(4), "session.idle")));
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file() {
+    let text = format!("{TOP}data_dir = \"./d\"\n{REST}");
+    let config = Config::parse(&text, Path::new("/etc/doorward/doorward.toml"), &BTreeMap::new()).unwrap();
+    assert_eq!(config.data_dir, Path::new("/etc/doorward/./d"));
+    assert!(matches!(&config.root_secret, RootSecret::MakeAt(path) if path.ends_with("d/root.key")));
+}
+
+#[test]
+fn http_is_for_loopback_only() {
+    for (url, is_ok) in [
+        ("http://localhost:8080", true),
+        ("http://app.localhost:8080", true),
+        ("http://127.0.0.1:8080/", true),
+        ("http://[::1]:8080", true),
+        ("https://app.example.com:8443", true),
+        ("http://app.example.com", false),
+        ("http://localhost.example.com", false),
+        ("http://10.0.0.1", false),
+        ("https://user@app.example.com", false),
+        ("https://app.example.com/?x", false),
+        ("ftp://localhost", false),
+    ] {
+        let result = parse_with(&format!("public_url = \"{url}\"\n{REST}"), &[]);
+        assert_eq!(result.is_ok(), is_ok, "{url}: {result:?}");
+    }
+}
+
+#[test]
+fn an_upstream_written_into_a_rule_gets_the_defaults_of_an_app() {
+    let rule = "[[rules]]\npath = \"/x\"\nallow = [\"public\"]\nupstream = \"http://127.0.0.1:3000\"\n";
+    let config = parse_with(&format!("{TOP}{REST}{rule}"), &[]).unwrap();
+    let apps = config.resolved_apps();
+    let names: Vec<_> = apps.iter().map(|app| &*app.name).collect();
+    assert_eq!(names, ["web", "http://127.0.0.1:3000"]);
+    assert_eq!(format!("{:?}", apps[0].app), format!("{:?}", apps[1].app));
+}
+
+#[test]
+fn what_this_release_does_not_do_is_refused_not_ignored() {
+    let issuer = "[[issuers]]\nname = \"a\"\nissuer = \"https://a.example.com\"\naudiences = [\"x\"]\nkeys = { discovery = true }\n";
+    let result = parse_with(
+        &format!("{TOP}compat_paths = true\n[shared]\nurl = \"redis://127.0.0.1\"\n{REST}{issuer}"),
+        &[("DOORWARD__LEGACY__ALLOW", "true"), ("DOORWARD__LEGACY__CUTOVER_ON", "2026-12-31")],
+    );
+    let found = found(result);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(found.iter().all(|line| line.contains("not available in this release")), "{found:?}");
+}
+
+#[test]
+fn durations_take_one_unit() {
+    for (text, is_ok) in
+        [("250ms", true), ("90s", true), ("2h", true), ("1d", true), ("", false), ("5", false), ("-5s", false)]
+            .into_iter()
+            .chain([("1.5h", false), ("1h30m", false), ("5 s", false), ("99999999999999999999s", false), ("5M", false)])
+    {
+        let result = parse_with(
+            &format!("{TOP}[apps.web]\nupstream = \"http://a\"\n[apps.web.timeout]\nidle = \"{text}\"\n"),
+            &[],
+        );
+        assert_eq!(result.is_ok(), is_ok, "{text}: {result:?}");
+    }
+}
