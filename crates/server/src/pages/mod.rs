@@ -8,6 +8,7 @@
 mod assets;
 pub mod demo;
 mod denied;
+mod docs;
 mod profile;
 mod sign_in;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use askama::Template;
 pub use self::{
     assets::{Asset, assets},
     denied::{Denied, denied},
+    docs::docs,
     profile::{Profile, profile},
     sign_in::{CheckInbox, Confirm, Login, Notice, check_inbox, confirm, elsewhere, login, signed_out},
 };

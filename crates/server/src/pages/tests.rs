@@ -98,6 +98,7 @@ fn samples() -> Vec<(String, String)> {
         ("confirm", confirm(&site, &Confirm { token, email: &email(), goes_on: false })),
         ("confirm-goes-on", confirm(&site, &Confirm { token, email: &email(), goes_on: true })),
         ("elsewhere", elsewhere(&site)),
+        ("docs", docs(&site)),
         ("signed-out", signed_out(&site)),
         ("profile", profile_page(&email(), &user)),
         ("demo-app", demo::app(&site, "/auth", "http://127.0.0.1:8080", &identity("alice@example.com"))),
@@ -182,7 +183,8 @@ fn no_page_has_inline_script_or_style_or_loads_from_elsewhere() {
         assert!(!html.contains("<script>") && !html.contains("</script") || name == "confirm-goes-on", "{name}");
         for path in attributes(&html, "src").into_iter().chain(attributes(&html, "href")) {
             let is_mail_link = name == "mail" && path.starts_with("http://127.0.0.1:8080/");
-            assert!(is_mail_link || path.starts_with('/') && !path.starts_with("//"), "{name}: {path}");
+            let is_anchor = path.strip_prefix('#').is_some_and(|id| html.contains(&format!("id=\"{id}\"")));
+            assert!(is_mail_link || is_anchor || path.starts_with('/') && !path.starts_with("//"), "{name}: {path}");
             assert!(!path.contains("/assets/") || known.iter().any(|asset| asset == path), "{name}: {path}");
         }
         for action in attributes(&html, "action") {
@@ -289,6 +291,15 @@ fn a_masked_reason_gives_nothing_of_itself_away() {
         for hidden in [reason.code(), reason.text(), "needed-thing", "77 seconds"] {
             assert!(!html.contains(hidden), "{reason}: {hidden}");
         }
+    }
+}
+
+#[test]
+fn the_reference_explains_what_callers_are_told_and_nothing_else() {
+    let html = docs(&site());
+    for &reason in Reason::ALL {
+        let is_there = html.contains(&format!("id=\"{}\"", reason.code()));
+        assert_eq!(is_there, reason.shown() == reason, "{reason}");
     }
 }
 
