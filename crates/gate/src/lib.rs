@@ -8,3 +8,4 @@ pub mod flow;
 #[cfg(feature = "mail")]
 pub mod mail;
 pub mod rate;
+pub mod ring;

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use doorward_core::effects::NewMail;
+use doorward_store::Mail;
 use tokio::sync::watch;
 
 mod smtp;
@@ -45,7 +45,7 @@ impl Mailer {
     ///
     /// # Errors
     /// [`SendError`]; the mail may have arrived all the same if the connection broke after the server took it.
-    pub async fn send(&self, mail: &NewMail) -> Result<(), SendError> {
+    pub async fn send(&self, mail: &Mail) -> Result<(), SendError> {
         match self {
             Self::Smtp(smtp) => smtp.send(mail).await,
             Self::Memory(mailbox) => {
@@ -70,7 +70,7 @@ impl Mailer {
 /// The mails of a demo or a test, the latest [`Mailbox::CAPACITY`] of them.
 #[derive(Clone, Debug)]
 pub struct Mailbox {
-    mails: Arc<Mutex<VecDeque<NewMail>>>,
+    mails: Arc<Mutex<VecDeque<Mail>>>,
     count: watch::Sender<usize>,
 }
 
@@ -90,7 +90,7 @@ impl Mailbox {
     }
 
     /// Puts one mail in. A mail that is there already (a repeated delivery) is not put in twice.
-    pub fn deliver(&self, mail: NewMail) {
+    pub fn deliver(&self, mail: Mail) {
         {
             let mut mails = self.mails.lock().unwrap_or_else(PoisonError::into_inner);
             if mails.iter().any(|known| known.id == mail.id) {
@@ -105,7 +105,7 @@ impl Mailbox {
     }
 
     /// The mails, oldest first.
-    pub fn mails(&self) -> Vec<NewMail> {
+    pub fn mails(&self) -> Vec<Mail> {
         self.mails.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 

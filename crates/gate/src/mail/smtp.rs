@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use doorward_core::effects::NewMail;
+use doorward_store::Mail;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{
@@ -130,7 +130,7 @@ impl SmtpMailer {
     }
 
     /// Sends one mail, within [`SEND_TIMEOUT`].
-    pub(super) async fn send(&self, mail: &NewMail) -> Result<(), SendError> {
+    pub(super) async fn send(&self, mail: &Mail) -> Result<(), SendError> {
         let message = message(&self.0.from, mail)?;
         let sent = tokio::time::timeout(SEND_TIMEOUT, self.transport().send(message)).await;
         match sent {
@@ -228,7 +228,7 @@ fn decode(text: &str) -> Option<String> {
 }
 
 /// The message on the wire. Its `Message-ID` comes from the outbox, so a repeated delivery is recognisable.
-fn message(from: &Mailbox, mail: &NewMail) -> Result<Message, SendError> {
+fn message(from: &Mailbox, mail: &Mail) -> Result<Message, SendError> {
     let unsendable =
         |error: &dyn fmt::Display| SendError { is_permanent: true, note: format!("not sendable: {error}") };
     let to = mail.to.as_str().parse().map_err(|error: lettre::address::AddressError| unsendable(&error))?;
@@ -301,10 +301,10 @@ mod tests {
     #[test]
     fn a_message_has_both_parts_a_stable_id_and_one_recipient() {
         let at = Timestamp::from_secs(1_800_000_000);
-        let mail = NewMail {
+        let mail = Mail {
             id: MailId::mint(at, [1; 10]),
             to: Email::parse("a@example.com").unwrap(),
-            kind: "magic_link",
+            kind: "magic_link".into(),
             subject: "Sign in\r\nBcc: evil@example.com".into(),
             text: "plain words".into(),
             html: "<p>html words</p>".into(),

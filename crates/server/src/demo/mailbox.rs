@@ -13,11 +13,11 @@ use axum::{
     routing,
 };
 use doorward_core::{
-    effects::NewMail,
     id::MailId,
     session::{OpaqueToken, TokenHash},
 };
 use doorward_gate::mail::Mailbox;
+use doorward_store::Mail;
 
 use super::{assets, page};
 use crate::pages::{self, Site};
@@ -123,13 +123,13 @@ fn to_the_list(cookie: Option<&str>) -> Response {
 }
 
 impl Door {
-    fn newest_first(&self) -> Vec<NewMail> {
+    fn newest_first(&self) -> Vec<Mail> {
         let mut mails = self.mailbox.mails();
         mails.reverse();
         mails
     }
 
-    fn mail(&self, id: MailId) -> Option<NewMail> {
+    fn mail(&self, id: MailId) -> Option<Mail> {
         self.mailbox.mails().into_iter().find(|mail| mail.id == id)
     }
 

@@ -3,8 +3,9 @@ use axum::{
     body::Body,
     http::{Request, Response, header},
 };
-use doorward_core::{effects::NewMail, id::MailId, time::Timestamp, user::Email};
+use doorward_core::{id::MailId, time::Timestamp, user::Email};
 use doorward_gate::mail::Mailbox;
+use doorward_store::Mail;
 use http_body_util::BodyExt as _;
 use tower_service::Service as _;
 
@@ -20,11 +21,11 @@ async fn ask(router: &Router, method: &str, path: &str, headers: &[(&str, &str)]
     (Response::from_parts(parts, ()), String::from_utf8(body.to_vec()).unwrap())
 }
 
-fn mail(n: u8) -> NewMail {
-    NewMail {
+fn mail(n: u8) -> Mail {
+    Mail {
         id: MailId::mint(Timestamp::from_secs(1_800_000_000), [n; 10]),
         to: Email::parse("alice@example.com").unwrap(),
-        kind: "magic_link",
+        kind: "magic_link".into(),
         subject: format!("Mail {n}"),
         text: "Open http://127.0.0.1:8080/auth/login/callback?token=a.b.c".to_owned(),
         html: String::new(),

@@ -1,7 +1,7 @@
 //! Pages of the demo: the application behind the door, and the mailbox.
 
 use askama::Template;
-use doorward_core::effects::NewMail;
+use doorward_store::Mail;
 
 use super::{
     Site, render,
@@ -38,7 +38,7 @@ struct MailView<'a> {
 }
 
 impl<'a> MailView<'a> {
-    fn of(mail: &'a NewMail) -> Self {
+    fn of(mail: &'a Mail) -> Self {
         Self { id: mail.id.to_string(), to: mail.to.as_str(), subject: &mail.subject, at: moment(mail.created_at) }
     }
 }
@@ -51,7 +51,7 @@ struct MailboxPage<'a> {
 }
 
 /// The list of mails, in the order given.
-pub fn mailbox(site: &Site, mails: &[NewMail]) -> String {
+pub fn mailbox(site: &Site, mails: &[Mail]) -> String {
     render(&MailboxPage { site, mails: mails.iter().map(MailView::of).collect() })
 }
 
@@ -69,7 +69,7 @@ struct MailPage<'a> {
 }
 
 /// One mail: its plain text, with `http` addresses made into links.
-pub fn mail(site: &Site, mail: &NewMail) -> String {
+pub fn mail(site: &Site, mail: &Mail) -> String {
     render(&MailPage { site, mail: MailView::of(mail), parts: parts(&mail.text) })
 }
 

@@ -2,7 +2,6 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use doorward_core::{
     decision::Denial,
-    effects::NewMail,
     id::{DecisionId, MailId, UserId},
     principal::SubjectId,
     reason::{Exposure, Reason, Remedy},
@@ -10,6 +9,7 @@ use doorward_core::{
     time::Timestamp,
     user::Email,
 };
+use doorward_store::Mail;
 
 use super::*;
 
@@ -62,11 +62,11 @@ fn denied_page(denial: &Denial, return_to: &str) -> String {
     denied(&site(), &Denied { denial, decision: decision(), return_to })
 }
 
-fn mail_of(subject: &str, text: &str) -> NewMail {
-    NewMail {
+fn mail_of(subject: &str, text: &str) -> Mail {
+    Mail {
         id: MailId::mint(AT, [3; 10]),
         to: email(),
-        kind: "magic_link",
+        kind: "magic_link".into(),
         subject: subject.to_owned(),
         text: text.to_owned(),
         html: String::new(),
