@@ -10,6 +10,7 @@ use std::{
 use doorward_store::Mail;
 use tokio::sync::watch;
 
+pub mod outbox;
 mod smtp;
 
 pub use smtp::{MailConfigError, SmtpMailer};
