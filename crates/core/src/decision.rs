@@ -1,8 +1,14 @@
 //! Decisions: a grant or a denial, with what the surfaces need to render either.
 
+mod authorize;
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, sync::Arc};
 
 use crate::{id::DecisionId, principal::Principal, reason::Reason, time::Timestamp};
+
+pub use authorize::{Action, Freshness, Snapshot, admit_public, authorize};
 
 /// A refusal: the reason and what goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +91,7 @@ impl fmt::Display for Denial {
 
 impl std::error::Error for Denial {}
 
-/// Proof that `T` passed [`authorize`](crate::decision). Only the check makes one.
+/// Proof that `T` passed [`authorize`]. Only the check makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permitted<T>(T);
 
