@@ -2,13 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose};
+use doorward_core::{
+    jose::{Algorithm, AlgorithmSet, JwkSet, PublicKey},
+    time::Timestamp,
+    token::{IssuerAlias, TokenPolicy},
+};
 use jiff::civil::Date;
+use url::Url;
 
 use super::{
     key::{Field, Key, settings},
     read::Reader,
-    scalar::{Scalar, scalar_field, shown, to_json, words},
+    scalar::{Scalar, scalar_field, shown, to_json},
     tree::{Node, Value},
     urls::RemoteUrl,
 };
@@ -28,7 +33,7 @@ settings! {
         /// The values of `aud` that mean us; a token must carry one of them.
         audiences: Vec<String> = required ["app"];
         /// Algorithms that its tokens may use. `EdDSA` also admits the name `Ed25519` on such a key.
-        algorithms: Vec<AlgorithmName> = default ["RS256", "EdDSA"];
+        algorithms: Vec<Algorithm> = default ["RS256", "EdDSA"];
         /// Claims that a token must carry besides `iss`, `aud`, `sub`, `exp`.
         required_claims: Vec<String> = default [];
         /// How far the issuer's clock may be off.
@@ -56,13 +61,13 @@ settings! {
         /// Whether to find the key set through the issuer's discovery document.
         discovery: bool = default false;
         /// File with a key set; read on start and on SIGHUP.
-        jwks_file: PathBuf = optional "./keys.json";
+        jwks_file: KeyFile = optional "./keys.json";
         /// A key set, written here: JSON text, or a table.
-        jwks: JwksText = optional { keys = [] };
+        jwks: KeySet = optional { keys = [] };
         /// A single key that answers to every `kid`: hex, base64, PEM, or DER in base64.
-        public_key: PublicKeyText = optional "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        public_key: PublicKey = optional "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
         /// With `jwks_url` or `discovery`: a key set to begin with, from `doorward keys fetch`.
-        first: PathBuf = optional "keys.json";
+        first: KeyFile = optional "keys.json";
         /// How long one fetch may take.
         fetch_timeout: Duration = default "5s";
         /// Shortest time between two fetches, whatever tokens ask for.
@@ -72,7 +77,33 @@ settings! {
     }
 }
 
+/// Where an issuer's keys come from, resolved.
+#[derive(Clone, Copy, Debug)]
+pub enum KeySource<'a> {
+    /// Fetched from here.
+    Url(&'a Url),
+    /// Given with the configuration; never fetched.
+    Given(&'a JwkSet),
+    /// A single key for every `kid`, given with the configuration.
+    Single(&'a PublicKey),
+}
+
 impl Issuer {
+    /// The rules for its tokens.
+    pub fn policy(&self) -> TokenPolicy {
+        let alias = |alias: &Alias| IssuerAlias { issuer: alias.issuer.clone(), until: end_of(alias.until) };
+        TokenPolicy {
+            issuer: self.issuer.clone(),
+            aliases: self.aliases.iter().map(alias).collect(),
+            audiences: self.audiences.clone(),
+            algorithms: AlgorithmSet::of(&self.algorithms),
+            required_claims: self.required_claims.clone(),
+            clock_tolerance: self.clock_tolerance,
+            max_token_age: Some(self.max_token_age),
+            kind: self.typ.clone(),
+        }
+    }
+
     fn check(&self, cx: &mut Reader<'_>) {
         if self.audiences.is_empty() {
             cx.problem_in(
@@ -97,7 +128,27 @@ impl Issuer {
     }
 }
 
+/// The first moment after a day, UTC.
+fn end_of(day: Date) -> Timestamp {
+    let next = day.tomorrow().unwrap_or(Date::MAX);
+    let midnight = next.to_zoned(jiff::tz::TimeZone::UTC).map_or(i64::MAX, |at| at.timestamp().as_millisecond());
+    Timestamp::from_millis(midnight)
+}
+
 impl Keys {
+    /// Where the keys come from. `None` only for `discovery`, which this release refuses.
+    pub fn source(&self) -> Option<KeySource<'_>> {
+        let url = self.jwks_url.as_ref().map(|url| KeySource::Url(&url.0));
+        let file = self.jwks_file.as_ref().map(|file| KeySource::Given(&file.set));
+        let set = self.jwks.as_ref().map(|set| KeySource::Given(&set.0));
+        url.or(file).or(set).or(self.public_key.as_ref().map(KeySource::Single))
+    }
+
+    /// The key set to begin with.
+    pub fn first_set(&self) -> Option<&JwkSet> {
+        self.first.as_ref().map(|file| &file.set)
+    }
+
     /// How many sources are given; exactly one is right.
     fn sources(&self) -> Vec<&'static str> {
         let given = [
@@ -123,20 +174,13 @@ impl Keys {
         if self.first.is_some() && self.jwks_url.is_none() && !self.discovery {
             cx.problem_in("first", "a first key set, but nothing to fetch later ones from", "use `jwks_file` instead");
         }
-        for (name, path) in [("jwks_file", &self.jwks_file), ("first", &self.first)] {
-            if let Some(path) = path
-                && let Err(what) = cx.read_file(path)
-            {
-                cx.problem_in(name, what, "fetch it with `doorward keys fetch`, or correct the path");
-            }
-        }
         cx.check_range("fetch_timeout", self.fetch_timeout, (SECOND / 10, "100ms"), (60 * SECOND, "60s"));
         cx.check_range("min_interval", self.min_interval, (SECOND, "1s"), (DAY, "24h"));
         cx.check_range("max_stale", self.max_stale, (60 * SECOND, "1m"), (30 * DAY, "30d"));
     }
 }
 
-scalar_field!(IssuerName, PublicKeyText);
+scalar_field!(IssuerName, Algorithm, PublicKey, KeyFile);
 
 /// Name of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,63 +201,68 @@ impl Scalar for IssuerName {
     }
 }
 
-/// The registered name of a signature algorithm that tokens may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlgorithmName(pub &'static str);
-
-words!(AlgorithmName, "algorithm":
-    "EdDSA" => AlgorithmName("EdDSA"),
-    "ES256" => AlgorithmName("ES256"), "ES384" => AlgorithmName("ES384"),
-    "RS256" => AlgorithmName("RS256"), "RS384" => AlgorithmName("RS384"), "RS512" => AlgorithmName("RS512"),
-    "PS256" => AlgorithmName("PS256"), "PS384" => AlgorithmName("PS384"), "PS512" => AlgorithmName("PS512"));
-
-/// A key set, as JSON text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JwksText(pub String);
-
-impl Field for JwksText {
-    const TYPE: &'static str = "key set";
-    const HINT: &'static str = "a JWK set: JSON text, or a table with `keys`";
-    fn read(node: Node, cx: &mut Reader<'_>, key: &Key) -> Option<Self> {
-        let at = node.at.clone();
-        let value: serde_json::Value = match node.value {
-            Value::String(text) | Value::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
-            value => to_json(value),
-        };
-        if value.get("keys").is_none_or(|keys| !keys.is_array()) {
-            cx.problem(&at, "not a JWK set", key.remedy());
-            return None;
-        }
-        Some(Self(value.to_string()))
+impl Scalar for Algorithm {
+    const TYPE: &'static str = "algorithm";
+    const HINT: &'static str = "some of `EdDSA` `ES256` `ES384` `RS256` `RS384` `RS512` `PS256` `PS384` `PS512`";
+    fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
+        Self::parse(text).ok_or_else(|| format!("`{}` is not an algorithm that tokens may use", shown(text)))
     }
 }
 
-/// A public key as the operator gave it; hex, base64 or PEM, and whole as such.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKeyText(pub String);
-
-impl Scalar for PublicKeyText {
+impl Scalar for PublicKey {
     const TYPE: &'static str = "public key";
     const HINT: &'static str = "a public key as hex, base64 or PEM";
     fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
-        let text = text.trim();
-        if text.contains("PRIVATE KEY") {
-            return Err("this is a private key; it does not belong here".into());
-        }
-        let is_base64 = |text: &str| {
-            let text: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-            !text.is_empty() && general_purpose::STANDARD.decode(text).is_ok()
-        };
-        let is_hex = text.len().is_multiple_of(2) && !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-        let pem = text.strip_prefix("-----BEGIN ").and_then(|rest| {
-            let (label, rest) = rest.split_once("-----")?;
-            let body = rest.trim_end().strip_suffix("-----")?.strip_suffix(label)?.strip_suffix("-----END ")?;
-            label.ends_with("PUBLIC KEY").then_some(body)
-        });
-        let is_ok = match pem {
-            Some(body) => is_base64(body),
-            None => is_hex || is_base64(text),
-        };
-        is_ok.then(|| Self(text.to_owned())).ok_or_else(|| "not a public key".into())
+        Self::parse_text(text).map_err(|error| format!("not a usable public key: {error}"))
     }
+}
+
+/// A key set in a file, as it was when the configuration was read.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The set.
+    pub set: JwkSet,
+}
+
+impl Scalar for KeyFile {
+    const TYPE: &'static str = "path";
+    const HINT: &'static str = "the path of a key set, as `doorward keys fetch` writes it";
+    fn parse(text: &str, cx: &Reader<'_>) -> Result<Self, String> {
+        let path = <PathBuf as Scalar>::parse(text, cx)?;
+        let document = cx.read_file(&path)?;
+        let set = parse_set(document.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { path, set })
+    }
+}
+
+/// A key set written into the configuration.
+#[derive(Clone, Debug)]
+pub struct KeySet(pub JwkSet);
+
+impl Field for KeySet {
+    const TYPE: &'static str = "key set";
+    const HINT: &'static str = "a JWK set: JSON text, or a table with `keys`";
+    fn read(node: Node, cx: &mut Reader<'_>, key: &Key) -> Option<Self> {
+        let document = match node.value {
+            Value::String(text) | Value::Text(text) => text,
+            value => to_json(value).to_string(),
+        };
+        parse_set(document.as_bytes()).map(Self).map_err(|what| cx.problem(&node.at, what, key.remedy())).ok()
+    }
+}
+
+/// A set with at least one usable key; a key that cannot be used does not discard the others.
+fn parse_set(document: &[u8]) -> Result<JwkSet, String> {
+    let set = JwkSet::parse(document).map_err(|error| format!("not a key set: {error}"))?;
+    if !set.is_empty() {
+        return Ok(set);
+    }
+    let why: Vec<_> =
+        set.skipped().iter().map(|skipped| format!("key {}: {}", skipped.index, skipped.problem)).collect();
+    Err(format!(
+        "no usable key in the set ({})",
+        if why.is_empty() { "it is empty".to_owned() } else { why.join("; ") }
+    ))
 }

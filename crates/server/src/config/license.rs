@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use doorward_core::jose::PublicKey;
+
 use super::{
-    issuers::PublicKeyText,
     key::settings,
     read::Reader,
     scalar::{SecretText, words},
@@ -24,7 +25,7 @@ settings! {
         /// Provider `keygen`: API token.
         token: SecretText<32> = optional "a secret of 32 characters or more", or_file;
         /// Providers `keygen` and `file`: keys that sign its answers and license files, hex or PEM.
-        public_keys: Vec<PublicKeyText> = default [];
+        public_keys: Vec<PublicKey> = default [];
         /// Provider `jwt`: name of the `[[issuers]]` entry whose keys verify license JWTs.
         issuer: String = optional "titanium";
         /// Provider `file`: the license file.

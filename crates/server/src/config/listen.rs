@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{
-    key::settings,
-    read::Reader,
-    scalar::{Cidr, SecretText},
-};
+use doorward_core::client::Cidr;
+
+use super::{key::settings, read::Reader, scalar::SecretText};
 
 settings! {
     /// Where Doorward listens, and which peers may speak for others.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{key::settings, read::Reader, urls::Origin};
+use doorward_core::origin::Origin;
+
+use super::{key::settings, read::Reader};
 
 settings! {
     /// How people sign in.

@@ -38,7 +38,7 @@ use std::{
 pub use self::{
     apps::{App, IDENTITY_FIELDS, IdentityHeader, Timeout},
     env::PREFIX,
-    issuers::{AlgorithmName, Alias, Issuer, IssuerName, JwksText, Keys, PublicKeyText},
+    issuers::{Alias, Issuer, IssuerName, KeyFile, KeySet, KeySource, Keys},
     key::{Key, Presence, Section, Shape},
     legacy::Legacy,
     license::{License, Provider},
@@ -48,13 +48,13 @@ pub use self::{
     problem::{Problem, Problems},
     resolved::ResolvedApp,
     root::{BasePath, Settings},
-    rules::{Admit, MethodName, PathText, Require, Rule},
-    scalar::{Cidr, Mailbox, SecretText},
+    rules::{Admit, MethodName, Require, Rule},
+    scalar::{Mailbox, SecretText},
     secrets::{RootSecret, Secrets},
     session::Session,
     shared::{RedisUrl, Shared},
     store::{Store, StoreUrl},
-    urls::{HostName, Origin, PublicUrl, RemoteUrl, Upstream},
+    urls::{HostName, PublicUrl, RemoteUrl, Upstream},
 };
 use self::{key::Field as _, problem::Place, read::Reader};
 

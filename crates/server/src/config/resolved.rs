@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Config, apps::App, urls::Upstream};
+use doorward_core::{
+    client::TrustedProxies,
+    rule::{LicenseMode, PathMode, Require, Rule},
+};
+
+use super::{Config, apps::App, license::Provider, urls::Upstream};
 
 /// An app that rules lead to, named or written into a rule.
 #[derive(Clone, Debug)]
@@ -41,5 +46,48 @@ impl Config {
     pub fn hosts(&self) -> BTreeSet<String> {
         let rules = self.rules.iter().filter_map(|rule| rule.host.as_ref()).map(|host| host.as_str().to_owned());
         rules.chain([self.public_url.host().to_owned()]).collect()
+    }
+
+    /// The rules as the core judges by them, in their order.
+    pub fn core_rules(&self) -> Vec<Rule> {
+        let apps = self.resolved_apps();
+        let position = |wanted: &str| apps.iter().position(|app| &*app.name == wanted);
+        let rules = self.rules.iter().enumerate().map(|(i, rule)| {
+            // Reading proved that one of the two is there and that the app exists. Were it otherwise the
+            // rule would lead nowhere: dropping it could let a later, laxer one decide.
+            let own = rule.upstream.as_ref().map(Upstream::to_string);
+            let app = own.as_deref().or(rule.app.as_deref()).and_then(position).unwrap_or(usize::MAX);
+            let host = rule.host.as_ref().map_or(self.public_url.host(), |host| host.as_str());
+            Rule {
+                name: format!("rules[{i}] {}", rule.path.as_str()).into(),
+                host: host.into(),
+                path: rule.path.clone(),
+                methods: rule.methods.iter().map(|method| method.0.clone()).collect(),
+                access: rule.access(),
+                csrf: rule.csrf,
+                license: rule.license.unwrap_or(match self.license.provider {
+                    Provider::None => LicenseMode::None,
+                    _ if rule.is_public() => LicenseMode::None,
+                    _ => LicenseMode::ActiveOrGraceRead,
+                }),
+                on_stale: rule.on_stale,
+                require: Require {
+                    capability: rule.require.capability.clone(),
+                    scopes: rule.require.scopes.clone(),
+                    claims: rule.require.claims.clone(),
+                    entitlements: rule.require.entitlements.clone(),
+                    recent_auth: rule.require.recent_auth,
+                },
+                app,
+                paths: apps.get(app).map_or(PathMode::Strict, |app| app.app.paths),
+                forward_authorization: rule.forward_authorization,
+            }
+        });
+        rules.collect()
+    }
+
+    /// The peers that may speak for others.
+    pub fn trusted_proxies(&self) -> TrustedProxies {
+        TrustedProxies::new(self.listen.trusted_proxies.clone())
     }
 }

@@ -5,6 +5,8 @@ use std::{
     path::PathBuf,
 };
 
+use doorward_core::ring::RootSecret as Root;
+
 use super::{
     apps::App,
     issuers::Issuer,
@@ -17,7 +19,7 @@ use super::{
     read::Reader,
     rules::Rule,
     scalar::{Scalar, scalar_field, shown},
-    secrets::{MIN_ROOT, RootSecret, Secrets},
+    secrets::{RootSecret, Secrets},
     session::Session,
     shared::Shared,
     store::Store,
@@ -61,6 +63,8 @@ settings! {
         rules: Vec<Rule> = default [];
     }
 }
+
+const REMEDY: &str = "give 32 or more random characters (`openssl rand -hex 32`)";
 
 /// The file as a whole, as if it were a key.
 pub(super) static KEY: Key = Key {
@@ -165,7 +169,13 @@ impl Settings {
     fn root_secret(&self, cx: &mut Reader<'_>) -> RootSecret {
         let nowhere = RootSecret::MakeAt(self.data_dir.join("root.key"));
         if let Some(root) = &self.secrets.root {
-            return RootSecret::Given(root.0.clone());
+            return Root::parse(root.0.expose().as_bytes()).map_or_else(
+                |error| {
+                    cx.problem_in("secrets.root", error.to_string(), REMEDY);
+                    nowhere
+                },
+                RootSecret::Given,
+            );
         }
         let is_shared = self.store.url.is_shared();
         let path = match &self.secrets.root_file {
@@ -184,16 +194,13 @@ impl Settings {
             return RootSecret::MakeAt(path);
         }
         match cx.read_file(&path) {
-            Ok(text) if text.chars().count() >= MIN_ROOT => RootSecret::Given(doorward_core::secret::Secret::new(text)),
-            Ok(_) => {
-                let what = format!("the secret in {} is shorter than {MIN_ROOT} characters", path.display());
-                cx.problem_in(
-                    "secrets.root_file",
-                    what,
-                    "write 32 or more random characters to it (`openssl rand -hex 32`)",
-                );
-                nowhere
-            }
+            Ok(text) => match Root::parse(text.as_bytes()) {
+                Ok(root) => RootSecret::Given(root),
+                Err(error) => {
+                    cx.problem_in("secrets.root_file", format!("{}: {error}", path.display()), REMEDY);
+                    nowhere
+                }
+            },
             Err(what) => {
                 cx.problem_in("secrets.root_file", what, format!("make {} a readable file", path.display()));
                 nowhere

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use doorward_core::{
     credential::{CredentialKind, CredentialSet},
-    rule::{Access, CsrfMode, LicenseMode, OnStale},
+    rule::{Access, CsrfMode, LicenseMode, OnStale, PathPattern},
 };
 use http::Method;
 use serde_json::Value;
@@ -23,7 +23,7 @@ settings! {
         /// Host it speaks for; the host of `public_url` when absent.
         host: HostName = optional "app.example.com";
         /// Path by segments: `/a/b` exactly, `/a/*` for `/a` and everything below it, `/*` for all.
-        path: PathText = required "/api/*";
+        path: PathPattern = required "/api/*";
         /// Methods it admits; all when absent. `GET` admits `HEAD`. Others on this path are denied.
         methods: Vec<MethodName> = default [];
         /// Who is admitted: `["public"]`, or some of `session`, `api_key`, `bearer`.
@@ -81,7 +81,7 @@ words!(LicenseMode, "word":
     "active_or_grace_read" => LicenseMode::ActiveOrGraceRead,
     "none" => LicenseMode::None);
 words!(OnStale, "word": "deny" => OnStale::Deny, "allow" => OnStale::Allow);
-scalar_field!(MethodName, PathText);
+scalar_field!(MethodName, PathPattern);
 
 /// A method in upper case. `CONNECT` and `TRACE` never pass, so they cannot be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,27 +102,11 @@ impl Scalar for MethodName {
     }
 }
 
-/// A path pattern as written; its segments are plain and its only wildcard is a last `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathText(pub String);
-
-impl Scalar for PathText {
+impl Scalar for PathPattern {
     const TYPE: &'static str = "path pattern";
     const HINT: &'static str = "a path such as /a/b, /a/* or /*";
     fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
-        let bad = |what: &str| Err(format!("`{}` {what}", shown(text)));
-        let Some(rest) = text.strip_prefix('/') else { return bad("does not begin with /") };
-        let rest = rest.strip_suffix('*').filter(|rest| rest.is_empty() || rest.ends_with('/')).unwrap_or(rest);
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        if rest.split('/').any(|segment| matches!(segment, "." | ".."))
-            || (rest.split('/').any(str::is_empty) && !rest.is_empty())
-        {
-            return bad("has an empty segment or a dot segment");
-        }
-        if rest.contains(['*', '?', '#', '\\', '%', ';']) || !rest.bytes().all(|b| b.is_ascii_graphic() || b == b'/') {
-            return bad("has a wildcard before its end, or a character that paths are not matched by");
-        }
-        Ok(Self(text.to_owned()))
+        Self::parse(text).map_err(|error| format!("`{}`: {error}", shown(text)))
     }
 }
 

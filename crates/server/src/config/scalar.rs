@@ -1,14 +1,8 @@
 //! The simple types of keys: text, durations, addresses, networks, dates, words, lists and maps.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use doorward_core::{secret::Secret, user::Email};
+use doorward_core::{client::Cidr, secret::Secret, user::Email};
 use jiff::civil::Date;
 
 use super::{
@@ -150,52 +144,15 @@ impl Scalar for Date {
     }
 }
 
-/// A network, as `10.0.0.0/8`; an address alone means that one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    /// First address of the network.
-    pub address: IpAddr,
-    /// Length of the prefix in bits.
-    pub prefix: u8,
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
 impl Scalar for Cidr {
     const TYPE: &'static str = "network";
     const HINT: &'static str = "networks as address/prefix";
     fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
-        let bad = || format!("`{}` is not a network", shown(text));
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| bad())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
-            Some(text) if text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit()) => {
-                text.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(bad)?
-            }
-            Some(_) => return Err(bad()),
-        };
-        let (value, width) = match address {
-            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-            IpAddr::V6(v6) => (v6.to_bits(), 128),
-        };
-        let host_bits = width - u32::from(prefix);
-        let host_mask = 1u128.checked_shl(host_bits).map_or(u128::MAX, |bit| bit - 1);
-        if value & host_mask != 0 {
-            return Err(format!("`{}` has bits set after its prefix", shown(text)));
+        let network: Self = text.parse().map_err(|error| format!("`{}`: {error}", shown(text)))?;
+        if network.to_string().ends_with("/0") {
+            return Err(format!("`{network}` is everybody, so anyone could claim any address"));
         }
-        if prefix == 0 {
-            return Err(format!("`{}` is everybody, so anyone could claim any address", shown(text)));
-        }
-        Ok(Self { address, prefix })
+        Ok(network)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use doorward_core::secret::Secret;
+use doorward_core::ring::RootSecret as Root;
 
 use super::{key::settings, read::Reader, scalar::SecretText};
 
@@ -29,9 +29,7 @@ impl Secrets {
 #[derive(Clone, Debug)]
 pub enum RootSecret {
     /// It was given.
-    Given(Secret<String>),
+    Given(Root),
     /// The file is not there yet: make it on the start, for its owner only, never over an existing one.
     MakeAt(PathBuf),
 }
-
-pub(super) const MIN_ROOT: usize = 32;

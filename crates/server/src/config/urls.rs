@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
+use doorward_core::origin::Origin;
 use url::{Host, Url};
 
 use super::{
@@ -152,26 +153,11 @@ impl Scalar for Upstream {
     }
 }
 
-/// A web origin, as browsers send it in `Origin`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(String);
-
-impl Origin {
-    /// Scheme, host and port; the default port is left out.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 impl Scalar for Origin {
     const TYPE: &'static str = "origin";
     const HINT: &'static str = "origins: scheme, host and port";
     fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
-        let url = parse(text)?;
-        if has_path(&url) || text.ends_with('/') {
-            return Err(format!("`{}` is more than scheme, host and port", shown(text)));
-        }
-        Ok(Self(url.origin().ascii_serialization()))
+        Self::parse(text).ok_or_else(|| format!("`{}` is not an origin", shown(text)))
     }
 }
 
