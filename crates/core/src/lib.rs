@@ -16,6 +16,7 @@ pub mod decision;
 pub mod effects;
 pub mod id;
 pub mod jose;
+pub mod keys;
 pub mod link;
 pub mod origin;
 pub mod principal;
