@@ -1,3 +1,7 @@
 //! Flows of more than one step: they take plain inputs and return outcomes or denials; no HTTP types.
 
+mod link_queue;
 pub mod mail_text;
+pub mod sign_in;
+
+pub use link_queue::{LinkStats, LinkWorker};

@@ -1,0 +1,261 @@
+//! The queue between a request for a link and the mail: what happens in it, nobody outside can time.
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv6Addr},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aws_lc_rs::hmac;
+use doorward_core::{
+    audit::EventKind,
+    decision::Denial,
+    effects::{Effects, NewMail},
+    id::{LinkId, MailId},
+    link::{self, Asker, LinkRequest},
+    reason::Reason,
+    ring::Purpose,
+    session::TokenHash,
+    time::Now,
+    user::Email,
+};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+
+use super::{
+    mail_text::{self, MagicLinkMail},
+    sign_in::Inner,
+};
+use crate::rate::{ClientNet, Limiter, Quota};
+
+/// Requests that may wait. More are dropped and counted: at a thousand waiting, most are not from people.
+const CAPACITY: usize = 1024;
+/// Requests worked on at once; the store sees no more of them.
+const AT_ONCE: usize = 8;
+/// Pauses between attempts while the store is down; then the request is dropped, the person asks again.
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+/// Keys held by each rate limit.
+const LIMITER_KEYS: usize = 65_536;
+
+/// A request for a link on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) email: Email,
+    pub(super) browser: TokenHash,
+    pub(super) return_to: String,
+    pub(super) asker: Asker,
+    pub(super) at: Now,
+}
+
+/// What became of requests for links since the process started; for metrics. All of them were answered alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkStats {
+    /// A mail went into the outbox.
+    pub mailed: u64,
+    /// Not a mail address.
+    pub malformed: u64,
+    /// Nobody has that address.
+    pub unknown: u64,
+    /// The user is banned.
+    pub banned: u64,
+    /// Over the limit of the client or of the address.
+    pub limited: u64,
+    /// The queue was full.
+    pub dropped: u64,
+    /// The store or the key ring failed us.
+    pub failed: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    Mailed,
+    Malformed,
+    Unknown,
+    Banned,
+    Limited,
+    Dropped,
+    Failed,
+}
+
+/// The sending half: never waits.
+pub(super) struct Queue {
+    jobs: mpsc::Sender<Ask>,
+    counters: [AtomicU64; 7],
+}
+
+impl Queue {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Ask>) {
+        let (jobs, receiver) = mpsc::channel(CAPACITY);
+        (Self { jobs, counters: Default::default() }, receiver)
+    }
+
+    /// Queues a request; `None` is one without a readable address.
+    pub(super) fn push(&self, ask: Option<Ask>) {
+        match ask.map(|ask| self.jobs.try_send(ask)) {
+            Some(Ok(())) => {}
+            Some(Err(_)) => {
+                self.count(Fate::Dropped);
+                tracing::warn!("a request for a sign-in link was dropped: too many are waiting");
+            }
+            None => self.count(Fate::Malformed),
+        }
+    }
+
+    fn count(&self, fate: Fate) {
+        self.counters[fate as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> LinkStats {
+        let of = |fate: Fate| self.counters[fate as usize].load(Ordering::Relaxed);
+        LinkStats {
+            mailed: of(Fate::Mailed),
+            malformed: of(Fate::Malformed),
+            unknown: of(Fate::Unknown),
+            banned: of(Fate::Banned),
+            limited: of(Fate::Limited),
+            dropped: of(Fate::Dropped),
+            failed: of(Fate::Failed),
+        }
+    }
+}
+
+/// Works the queue off; one per [`SignIn`](super::sign_in::SignIn).
+#[must_use = "without its worker no sign-in mail is ever written"]
+pub struct LinkWorker {
+    flow: Arc<Inner>,
+    jobs: mpsc::Receiver<Ask>,
+    per_client: Limiter<ClientNet>,
+    per_address: Limiter<TokenHash>,
+}
+
+impl std::fmt::Debug for LinkWorker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkWorker").field("waiting", &self.jobs.len()).finish_non_exhaustive()
+    }
+}
+
+impl LinkWorker {
+    pub(super) fn new(flow: Arc<Inner>, jobs: mpsc::Receiver<Ask>) -> Self {
+        Self {
+            flow,
+            jobs,
+            // B73. Two budgets: whoever spends the one of a client leaves other people's addresses alone, and
+            // refused requests never move the end of a limit, so nobody can be locked out by asking for them.
+            per_client: Limiter::new(Quota::per_minute(3), LIMITER_KEYS),
+            per_address: Limiter::new(Quota::per_hour(5), LIMITER_KEYS),
+        }
+    }
+
+    /// Works until `stop` is ready, then finishes what was queued before it: those people were told to look at
+    /// their inbox.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let Self { flow, mut jobs, per_client, per_address } = self;
+        let (flow, per_client, per_address) = (&*flow, &per_client, &per_address);
+        let work = |ask: Ask| async move {
+            let fate = work(flow, per_client, per_address, &ask).await;
+            flow.queue().count(fate);
+        };
+        let mut stop = pin!(stop);
+        let mut under_way = FuturesUnordered::new();
+        let mut is_stopping = false;
+        loop {
+            tokio::select! {
+                () = &mut stop, if !is_stopping => {
+                    is_stopping = true;
+                    jobs.close();
+                }
+                Some(()) = under_way.next(), if !under_way.is_empty() => {}
+                ask = jobs.recv(), if under_way.len() < AT_ONCE => match ask {
+                    Some(ask) => under_way.push(work(ask)),
+                    None => break,
+                },
+            }
+        }
+        while under_way.next().await.is_some() {}
+    }
+}
+
+/// One request, with patience for a store that is down for a moment.
+async fn work(flow: &Inner, clients: &Limiter<ClientNet>, addresses: &Limiter<TokenHash>, ask: &Ask) -> Fate {
+    let client = ClientNet::of(ask.asker.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let address = TokenHash::of(ask.email.as_str().as_bytes());
+    if clients.check(&client, ask.at.mono).is_err() || addresses.check(&address, ask.at.mono).is_err() {
+        tracing::info!("a request for a sign-in link was over the limit");
+        return Fate::Limited;
+    }
+    let mut pauses = PAUSES.iter();
+    loop {
+        let denial = match write_mail(flow, ask).await {
+            Ok(fate) => return fate,
+            Err(denial) => denial,
+        };
+        let pause = pauses.next().filter(|_| denial.reason == Reason::StoreUnavailable);
+        let Some(&pause) = pause else {
+            tracing::error!(%denial, "a sign-in link could not be made");
+            return Fate::Failed;
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Finds the user, mints the link and commits it with its mail.
+async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
+    let keys = flow.ring.keys(Purpose::Link)?;
+    let Some(user) = flow.store.user_by_email(ask.email.clone()).await? else {
+        return turn_away(flow, ask, Fate::Unknown).await;
+    };
+    let now = flow.clock.now().wall;
+    let config = flow.config.load_full();
+    let request = LinkRequest {
+        id: LinkId::mint(now, flow.clock.random()),
+        browser: ask.browser,
+        return_to: ask.return_to.clone(),
+        ttl: config.link_ttl,
+        asker: ask.asker.clone(),
+    };
+    let (link, effects) = match link::plan_request(&user, request, now) {
+        Ok(plan) => plan,
+        Err(denial) if denial.reason == Reason::UserBanned => return turn_away(flow, ask, Fate::Banned).await,
+        Err(denial) => return Err(denial),
+    };
+    let token = link::mint_token(&link, &keys)?;
+    let text = mail_text::magic_link(&MagicLinkMail {
+        site: &config.site,
+        url: &format!("{}?token={token}", config.callback_url),
+        valid_for: config.link_ttl,
+        ip: ask.asker.ip,
+        user_agent: ask.asker.user_agent(),
+    });
+    let mail = NewMail {
+        id: MailId::mint(now, flow.clock.random()),
+        to: link.email.clone(),
+        kind: "magic_link",
+        subject: text.subject,
+        text: text.text,
+        html: text.html,
+        created_at: now,
+        give_up_at: link.expires_at,
+    };
+    flow.store.put_link(link, effects.with_mail(mail)).await?;
+    Ok(Fate::Mailed)
+}
+
+/// Notes a request that gets no mail. The address goes into the log only as a keyed hash: it may be a
+/// stranger's, or a password typed into the wrong field.
+async fn turn_away(flow: &Inner, ask: &Ask, fate: Fate) -> Result<Fate, Denial> {
+    let keys = flow.ring.keys(Purpose::Login)?;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.current().expose());
+    let tag = hmac::sign(&key, format!("audit address\0{}", ask.email).as_bytes());
+    let hash: String = tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut event = ask.asker.event(EventKind::LinkRequested, flow.clock.now().wall);
+    event.reason = matches!(fate, Fate::Banned).then_some(Reason::UserBanned);
+    event.detail.more.insert("address_hash".into(), hash.into());
+    event.detail.more.insert("mailed".into(), false.into());
+    flow.store.append(Effects::audited(event)).await?;
+    Ok(fate)
+}
