@@ -66,8 +66,9 @@ pub struct ConsumeLink {
 /// Not checked here: the signature of the token that named the link.
 ///
 /// # Errors
-/// `link_reused`, `link_expired`, `link_invalid` (the user changed), `link_wrong_browser`, `user_banned`;
-/// in this order, so the answer to a used link does not depend on who asks.
+/// `link_reused`, `link_expired`, `link_wrong_browser`, `user_banned`, `link_invalid` (the user changed); in this
+/// order, so the answer to a used link does not depend on who asks, and only the browser that asked hears
+/// anything about the user.
 pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timestamp) -> Result<(), Denial> {
     if link.used_at.is_some() {
         return Err(Reason::LinkReused.into());
@@ -75,14 +76,15 @@ pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timesta
     if now >= link.expires_at {
         return Err(Reason::LinkExpired.into());
     }
-    if link.user_id != user.id || link.user_version != user.version || link.email != user.email {
-        return Err(Denial::from(Reason::LinkInvalid).with_note("the user changed after the link was made"));
-    }
     if browser != Some(&link.browser) {
         return Err(Reason::LinkWrongBrowser.into());
     }
-    if user.banned_at.is_some() {
+    // A ban also changes the version; it is the better answer.
+    if link.user_id == user.id && user.banned_at.is_some() {
         return Err(Reason::UserBanned.into());
+    }
+    if link.user_id != user.id || link.user_version != user.version || link.email != user.email {
+        return Err(Denial::from(Reason::LinkInvalid).with_note("the user changed after the link was made"));
     }
     Ok(())
 }

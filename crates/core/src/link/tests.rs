@@ -74,7 +74,7 @@ fn a_changed_or_other_user_voids_the_link_and_a_ban_is_named_only_to_the_right_b
     for user in [moved, newer, other] {
         assert_eq!(refused(&link, &user, Some(&browser(1)), NOW), Some(Reason::LinkInvalid));
     }
-    let banned = User { banned_at: Some(NOW), ..user() };
+    let banned = User { banned_at: Some(NOW), version: 4, ..user() };
     assert_eq!(refused(&link, &banned, Some(&browser(1)), NOW), Some(Reason::UserBanned));
     assert_eq!(refused(&link, &banned, Some(&browser(2)), NOW), Some(Reason::LinkWrongBrowser));
 }

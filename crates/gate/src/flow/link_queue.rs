@@ -96,13 +96,10 @@ impl Queue {
 
     /// Queues a request; `None` is one without a readable address.
     pub(super) fn push(&self, ask: Option<Ask>) {
-        match ask.map(|ask| self.jobs.try_send(ask)) {
-            Some(Ok(())) => {}
-            Some(Err(_)) => {
-                self.count(Fate::Dropped);
-                tracing::warn!("a request for a sign-in link was dropped: too many are waiting");
-            }
-            None => self.count(Fate::Malformed),
+        let Some(ask) = ask else { return self.count(Fate::Malformed) };
+        if self.jobs.try_send(ask).is_err() {
+            self.count(Fate::Dropped);
+            tracing::warn!("a request for a sign-in link was dropped: too many are waiting");
         }
     }
 
