@@ -60,16 +60,26 @@ fn toml_string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, path::PathBuf};
+
+    use doorward_core::rule::Access;
+
     use super::*;
+    use crate::config::Config;
 
     #[test]
-    fn the_config_is_toml_whatever_the_folder_is_called() {
+    fn the_demo_runs_on_a_config_without_problems_whatever_its_folder_is_called() {
         for dir in ["/tmp/x", "/tmp/with \"quotes\"\\and\nlines\u{7f}", "C:\\data"] {
-            let table: toml::Table = config(8080, 3000, Path::new(dir)).parse().unwrap();
-            assert_eq!(table["data_dir"].as_str(), Some(dir));
-            assert_eq!(table["public_url"].as_str(), Some("http://127.0.0.1:8080"));
-            assert_eq!(table["apps"]["demo"]["upstream"].as_str(), Some("http://127.0.0.1:3000"));
-            assert_eq!(table["rules"].as_array().map(Vec::len), Some(2));
+            let text = config(18_080, 13_000, Path::new(dir));
+            let read = Config::parse(&text, Path::new("demo.toml"), &BTreeMap::new()).expect("no problems");
+            assert_eq!(read.data_dir, PathBuf::from(dir));
+            assert_eq!(read.public_url.origin(), "http://127.0.0.1:18080");
+            assert_eq!(read.base_path.as_str(), BASE_PATH);
+            assert_eq!(read.listen.http.to_string(), "127.0.0.1:18080");
+            assert!(read.listen.admin.ip().is_loopback());
+            assert!(read.login.allow_sign_up);
+            let access: Vec<_> = read.core_rules().into_iter().map(|rule| rule.access).collect();
+            assert!(matches!(access[..], [Access::Public, Access::Credential(_)]), "{access:?}");
         }
     }
 }
