@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use doorward_core::{
-    time::{Now, Timestamp},
-    user::Email,
-};
+use doorward_core::{time::Timestamp, user::Email};
 
 /// A moment, for people and for `<time datetime>`. Pages cannot know the reader's zone without a script,
 /// so it is said in UTC.
@@ -38,12 +35,6 @@ pub fn span(span: Duration) -> String {
         s => (s, "second"),
     };
     if n == 1 { format!("1 {unit}") } else { format!("{n} {unit}s") }
-}
-
-/// How long until `at`, rounded up to minutes; at least "1 minute".
-pub fn until(at: Timestamp, now: Now) -> String {
-    let minutes = at.since(now.wall).as_secs().div_ceil(60).max(1);
-    span(Duration::from_secs(minutes * 60))
 }
 
 /// An address of which its owner recognises enough and a stranger learns little: `a•••@example.com`.
@@ -83,13 +74,6 @@ mod tests {
         for (secs, text) in said.into_iter().chain([(86_400, "24 hours"), (604_800, "7 days"), (150, "3 minutes")]) {
             assert_eq!(span(Duration::from_secs(secs)), text);
         }
-    }
-
-    #[test]
-    fn what_is_left_is_rounded_up_and_never_nothing() {
-        let now = Now { wall: Timestamp::from_secs(1000), mono: Duration::ZERO };
-        assert_eq!(until(Timestamp::from_secs(1000 + 601), now), "11 minutes");
-        assert_eq!(until(Timestamp::from_secs(10), now), "1 minute");
     }
 
     #[test]
