@@ -17,6 +17,7 @@ pub mod decision;
 pub mod dialect;
 pub mod effects;
 pub mod forward;
+pub mod framing;
 pub mod id;
 pub mod jose;
 pub mod keys;
