@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 const LOOKS: u32 = 4;
 
 /// Resolves when a counter of movements has stood still for a limit.
-pub(super) struct IdleWatch {
+pub(crate) struct IdleWatch {
     every: Duration,
     seen: u32,
     quiet: u32,
@@ -22,13 +22,13 @@ pub(super) struct IdleWatch {
 }
 
 impl IdleWatch {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         let every = limit / LOOKS;
         Self { every, seen: 0, quiet: 0, sleep: Box::pin(sleep(every)) }
     }
 
     /// `moves`: the counter as it stands now.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, moves: u32) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moves: u32) -> Poll<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             self.quiet = if moves == self.seen { self.quiet + 1 } else { 0 };
             self.seen = moves;

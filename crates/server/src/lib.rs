@@ -2,5 +2,7 @@
 
 pub mod config;
 pub mod demo;
+mod idle;
+pub mod listener;
 pub mod pages;
 pub mod proxy;

@@ -19,7 +19,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Until, headers, idle::IdleWatch};
+use super::{Until, headers};
+use crate::idle::IdleWatch;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

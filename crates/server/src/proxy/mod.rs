@@ -11,7 +11,6 @@
 mod body;
 mod error;
 mod headers;
-mod idle;
 mod pump;
 mod tunnel;
 mod upgrade;
@@ -33,8 +32,8 @@ pub use self::{
 use self::{
     body::{Exchange, RequestBody},
     error::denial_of,
-    idle::IdleWatch,
 };
+use crate::idle::IdleWatch;
 
 /// Ends a response body or a socket that is still open when it resolves; the reason goes into the close
 /// frame. Typically: the session or key was revoked, or has reached its end.

@@ -22,7 +22,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Until, idle::IdleWatch, pump::Pump};
+use super::{Until, pump::Pump};
+use crate::idle::IdleWatch;
 
 /// Limit for both sides to hand over their connection once the 101 is on its way.
 const HAND_OVER: Duration = Duration::from_secs(10);
