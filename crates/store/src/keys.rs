@@ -23,10 +23,10 @@ statements! {
     // Any conflict is a loss: the id, or the unique index that allows one current key for each purpose.
     INSERT_CURRENT = "INSERT INTO key_ring (id, purpose, wrapped, created_at, state) \
         VALUES ($1, $2, $3, $4, 'current') ON CONFLICT DO NOTHING",
-    PUT_ISSUER_KEYS = "INSERT INTO issuer_keys (name, json, fetched_at) VALUES ($1, $2, $3) \
-        ON CONFLICT (name) DO UPDATE SET json = excluded.json, fetched_at = excluded.fetched_at \
+    PUT_ISSUER_KEYS = "INSERT INTO issuer_keys (name, key_set, fetched_at) VALUES ($1, $2, $3) \
+        ON CONFLICT (name) DO UPDATE SET key_set = excluded.key_set, fetched_at = excluded.fetched_at \
         WHERE issuer_keys.fetched_at <= excluded.fetched_at",
-    ISSUER_KEYS = "SELECT json, fetched_at FROM issuer_keys WHERE name = $1",
+    ISSUER_KEYS = "SELECT key_set, fetched_at FROM issuer_keys WHERE name = $1",
 }
 
 impl FromCell for Purpose {

@@ -17,16 +17,24 @@
 mod api_keys;
 pub mod audit;
 mod chain;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod dialect;
 mod error;
 mod keys;
 mod links;
 mod memory;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod migrate;
 mod model;
 mod op;
 mod outbox;
 mod revocations;
 mod sessions;
 mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 mod store;
 mod users;
 

@@ -19,23 +19,13 @@ use crate::{
 /// Longest error text that is kept, in bytes.
 const ERROR_MAX: usize = 500;
 
-macro_rules! claim {
-    ($lock:literal) => {
-        concat!(
-            "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE id IN \
-             (SELECT id FROM outbox WHERE NOT dead AND due_at <= $1 ORDER BY due_at LIMIT $3",
-            $lock,
-            ") RETURNING id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, attempts"
-        )
-    };
-}
-
 statements! {
     INSERT_MAIL = "INSERT INTO outbox (id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, \
         due_at, attempts, dead) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, 0, FALSE)",
-    // A claimed mail is due again when its lease ends. On PostgreSQL two claims skip each other's rows; SQLite has one
-    // writer at a time.
-    CLAIM = claim!(""); postgres claim!(" FOR UPDATE SKIP LOCKED"),
+    // A claimed mail is due again when its lease ends. Two claims at a time skip each other's rows.
+    CLAIM = "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE id IN \
+        (SELECT id FROM outbox WHERE NOT dead AND due_at <= $1 ORDER BY due_at LIMIT $3 {skip_locked}) \
+        RETURNING id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, attempts",
     MAIL_SENT = "DELETE FROM outbox WHERE id = $1",
     MAIL_RETRY = "UPDATE outbox SET due_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND NOT dead",
     MAIL_DEAD = "UPDATE outbox SET dead = TRUE, last_error = $3, text_part = '', html_part = '' \

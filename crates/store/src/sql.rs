@@ -3,6 +3,8 @@
 //! An operation is written once, `async`, over [`Sql`]. On PostgreSQL it awaits the network; on SQLite
 //! every call is ready at once, so the writer thread runs the same code without a runtime.
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::sync::OnceLock;
 use std::{fmt, future::Future};
 
 use doorward_core::{
@@ -13,48 +15,49 @@ use doorward_core::{
 };
 use uuid::Uuid;
 
-/// One statement, written once: `$n` placeholders, BIGINT, TEXT, BOOLEAN, UUID and bytes only.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::dialect::{self, Dialect};
+
+/// One statement, written once; what differs between the engines is in `dialect`.
 pub(crate) struct Statement {
     /// Its name in errors and tests.
     pub(crate) name: &'static str,
-    /// The text where the engines agree.
-    pub(crate) text: &'static str,
-    /// What PostgreSQL reads instead, where they do not (see `dialect`).
-    pub(crate) postgres: Option<&'static str>,
-    /// The text with SQLite's `?n` placeholders, made on first use.
+    text: &'static str,
     #[cfg(feature = "sqlite")]
-    pub(crate) sqlite: std::sync::OnceLock<String>,
+    sqlite: OnceLock<String>,
+    #[cfg(feature = "postgres")]
+    postgres: OnceLock<String>,
 }
 
 impl Statement {
-    pub(crate) const fn new(name: &'static str, text: &'static str, postgres: Option<&'static str>) -> Self {
+    pub(crate) const fn new(name: &'static str, text: &'static str) -> Self {
         Self {
             name,
             text,
-            postgres,
             #[cfg(feature = "sqlite")]
-            sqlite: std::sync::OnceLock::new(),
+            sqlite: OnceLock::new(),
+            #[cfg(feature = "postgres")]
+            postgres: OnceLock::new(),
         }
     }
 
-    /// The text for SQLite. `$2` would be a *named* parameter there, numbered by first appearance; `?2` is the second.
+    /// The text for SQLite.
     #[cfg(feature = "sqlite")]
     pub(crate) fn sqlite(&self) -> &str {
-        self.sqlite.get_or_init(|| self.text.replace('$', "?"))
+        self.sqlite.get_or_init(|| dialect::statement(Dialect::Sqlite, self.text))
     }
 
     /// The text for PostgreSQL.
     #[cfg(feature = "postgres")]
-    pub(crate) fn postgres(&self) -> &'static str {
-        self.postgres.unwrap_or(self.text)
+    pub(crate) fn postgres(&self) -> &str {
+        self.postgres.get_or_init(|| dialect::statement(Dialect::Postgres, self.text))
     }
 }
 
 /// Declares statements as statics and lists them in `ALL`, for the test that prepares every one on both engines.
 macro_rules! statements {
-    ($($name:ident = $text:expr $(; postgres $postgres:expr)?,)+) => {
-        $(static $name: $crate::sql::Statement = $crate::sql::Statement::new(
-            stringify!($name), $text, $crate::sql::first_or_none([$($postgres)?]));)+
+    ($($name:ident = $text:expr,)+) => {
+        $(static $name: $crate::sql::Statement = $crate::sql::Statement::new(stringify!($name), $text);)+
         /// Every statement of this module.
         #[allow(dead_code, reason = "read by tests")]
         pub(crate) static ALL: &[&$crate::sql::Statement] = &[$(&$name),+];
@@ -67,11 +70,6 @@ macro_rules! values {
     ($($value:expr),* $(,)?) => { &[$($crate::sql::Value::from($value)),*] };
 }
 pub(crate) use values;
-
-/// For the macro above: the optional second text.
-pub(crate) const fn first_or_none<const N: usize>(texts: [&'static str; N]) -> Option<&'static str> {
-    if N == 0 { None } else { Some(texts[0]) }
-}
 
 /// A parameter.
 #[derive(Clone, Copy, Debug)]

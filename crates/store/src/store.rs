@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use doorward_core::effects::Effects;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     Changes, Readiness, StoreConfigError, StoreError, StoreOptions,
@@ -23,7 +23,7 @@ pub(crate) fn page(limit: u32) -> i64 {
 /// The store: atomic operations with named outcomes over memory, SQLite or PostgreSQL. Cheap to clone.
 ///
 /// Every operation is one transaction; its [`Effects`] commit with it, and only if its outcome is a change. A future
-/// that is dropped does not undo or half-do an operation: it runs to its end unheard.
+/// that is dropped never leaves half an operation behind: it is not begun, or runs to its end unheard.
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
@@ -31,17 +31,23 @@ struct Inner {
     backend: Backend,
     ready: watch::Sender<Readiness>,
     changes: watch::Sender<Changes>,
+    deadline: Duration,
 }
 
 enum Backend {
     Memory(Memory),
+    #[cfg(feature = "sqlite")]
+    Sqlite(crate::sqlite::Sqlite),
+    #[cfg(any())]
+    Postgres(crate::postgres::Postgres),
 }
 
 impl Store {
     /// A store in memory. It is ready at once and forgets everything with its last handle; so nothing depends on the
     /// salts of its audit rows, which are predictable.
     pub fn memory() -> Self {
-        Self::with(Backend::Memory(Memory::new(&[0; 32])), watch::Sender::new(Readiness::Ready))
+        let deadline = StoreOptions::new("", [0; 32]).deadline;
+        Self::with(Backend::Memory(Memory::new(&[0; 32])), watch::Sender::new(Readiness::Ready), deadline)
     }
 
     /// Opens the store that `url` names: `sqlite:FILE` (relative to the data folder) or
@@ -50,26 +56,47 @@ impl Store {
     /// Returns at once. Connecting and migrating go on in the background and are tried again until they succeed;
     /// until then every operation is [`StoreError::Unavailable`].
     ///
+    /// # Panics
+    /// With PostgreSQL, outside a tokio runtime.
+    ///
     /// # Errors
     /// [`StoreConfigError`]: the URL cannot be used whatever the database does.
-    pub fn open(url: &str, _options: StoreOptions) -> Result<Self, StoreConfigError> {
-        if let Some(_path) = url.strip_prefix("sqlite:") {
+    pub fn open(url: &str, options: StoreOptions) -> Result<Self, StoreConfigError> {
+        let ready = watch::Sender::new(Readiness::Connecting { note: None });
+        if let Some(rest) = url.strip_prefix("sqlite:") {
+            #[cfg(feature = "sqlite")]
+            {
+                let path = crate::sqlite::parse_path(rest, &options)?;
+                let backend = crate::sqlite::Sqlite::open(path, &options, ready.clone());
+                return Ok(Self::with(Backend::Sqlite(backend), ready, options.deadline));
+            }
+            #[cfg(not(feature = "sqlite"))]
             return Err(StoreConfigError::NotBuilt { engine: "sqlite" });
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            #[cfg(any())]
+            {
+                let backend = crate::postgres::Postgres::open(url, &options, ready.clone())?;
+                return Ok(Self::with(Backend::Postgres(backend), ready, options.deadline));
+            }
+            #[cfg(not(any()))]
             return Err(StoreConfigError::NotBuilt { engine: "postgres" });
         }
         Err(StoreConfigError::UnknownScheme)
     }
 
-    fn with(backend: Backend, ready: watch::Sender<Readiness>) -> Self {
-        Self(Arc::new(Inner { backend, ready, changes: watch::Sender::new(Changes::default()) }))
+    fn with(backend: Backend, ready: watch::Sender<Readiness>, deadline: Duration) -> Self {
+        Self(Arc::new(Inner { backend, ready, changes: watch::Sender::new(Changes::default()), deadline }))
     }
 
     /// Name of the backend, for logs and metrics: `memory`, `sqlite`, `postgres`.
     pub fn backend(&self) -> &'static str {
         match &self.0.backend {
             Backend::Memory(_) => "memory",
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(_) => "sqlite",
+            #[cfg(any())]
+            Backend::Postgres(_) => "postgres",
         }
     }
 
@@ -85,7 +112,7 @@ impl Store {
     pub async fn wait_ready(&self, within: Duration) -> Result<(), StoreError> {
         let mut ready = self.ready();
         let done = ready.wait_for(|state| !matches!(state, Readiness::Connecting { .. }));
-        tokio::time::timeout(within, done).await.ok();
+        timeout(within, done).await.ok();
         self.check_ready()
     }
 
@@ -106,6 +133,13 @@ impl Store {
     /// [`StoreError::Unavailable`]. Waits until the database is let go.
     pub async fn close(&self) {
         self.0.ready.send_replace(Readiness::Closed);
+        match &self.0.backend {
+            Backend::Memory(_) => {}
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+            #[cfg(any())]
+            Backend::Postgres(postgres) => postgres.close().await,
+        }
     }
 
     fn check_ready(&self) -> Result<(), StoreError> {
@@ -119,17 +153,33 @@ impl Store {
 
     pub(crate) async fn read<O: Read>(&self, op: O) -> Result<O::Out, StoreError> {
         self.check_ready()?;
-        match &self.0.backend {
-            Backend::Memory(memory) => memory.read(&op).map_err(|error| named(O::NAME, error)),
-        }
+        let run = async {
+            match &self.0.backend {
+                Backend::Memory(memory) => memory.read(&op),
+                #[cfg(feature = "sqlite")]
+                Backend::Sqlite(sqlite) => sqlite.read(op).await,
+                #[cfg(any())]
+                Backend::Postgres(postgres) => postgres.read(op).await,
+            }
+        };
+        let out = timeout(self.0.deadline, run).await.map_err(|_| StoreError::Timeout { op: O::NAME })?;
+        out.map_err(|error| named(O::NAME, error))
     }
 
     pub(crate) async fn write<O: Write>(&self, op: O, effects: Effects) -> Result<O::Out, StoreError> {
         self.check_ready()?;
         let (revocations, mails) = (effects.revocations.len() as u64, effects.outbox.len() as u64);
-        let out = match &self.0.backend {
-            Backend::Memory(memory) => memory.write(&op, &effects).map_err(|error| named(O::NAME, error))?,
+        let run = async {
+            match &self.0.backend {
+                Backend::Memory(memory) => memory.write(&op, &effects),
+                #[cfg(feature = "sqlite")]
+                Backend::Sqlite(sqlite) => sqlite.write(op, effects).await,
+                #[cfg(any())]
+                Backend::Postgres(postgres) => postgres.write(op, effects).await,
+            }
         };
+        let out = timeout(self.0.deadline, run).await.map_err(|_| StoreError::Timeout { op: O::NAME })?;
+        let out = out.map_err(|error| named(O::NAME, error))?;
         if revocations + mails > 0 && O::commits(&out) {
             self.0.changes.send_modify(|changes| {
                 changes.revocations += revocations;

@@ -1,0 +1,234 @@
+//! The suite that every backend passes: one list of cases for memory, SQLite and PostgreSQL.
+//!
+//! A case gets two handles on one empty store: two clones of it in memory, two separately opened handles on SQL, as
+//! two processes would have. It panics with a sentence if the store breaks a promise. `for_each_case!` hands the list
+//! to a macro of the test, so a case cannot be forgotten for one backend.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a case fails its test by panicking")]
+#![allow(missing_docs, reason = "the names of cases are sentences")]
+
+mod api_keys;
+mod effects;
+mod keys;
+mod links;
+mod outbox;
+mod sessions;
+mod users;
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use doorward_core::{
+    api_key::{ApiKey, KeyOwner},
+    audit::{AuditEvent, EventKind},
+    effects::{Effects, NewMail},
+    id::{ApiKeyId, LinkId, MailId, SessionId, UserId},
+    link::{ConsumeLink, Link},
+    revocation::{NewRevocation, Scope},
+    session::{Session, SignInMethod, TokenHash},
+    time::Timestamp,
+    user::{Email, User},
+};
+use tokio::{sync::Barrier, task::JoinSet};
+
+pub use self::{api_keys::*, effects::*, keys::*, links::*, outbox::*, sessions::*, users::*};
+use crate::{CreateUser, Store};
+
+/// Hands the list of cases to `$callback!`.
+#[macro_export]
+macro_rules! for_each_case {
+    ($callback:ident) => {
+        $callback! {
+            a_user_is_found_by_id_and_address,
+            an_address_belongs_to_one_user_however_many_ask_at_once,
+            users_come_in_pages_in_the_order_of_their_ids,
+            a_ban_counts_the_version_up_and_an_unknown_user_is_named,
+            an_identity_belongs_to_one_user,
+            a_link_is_found_and_consumed_once,
+            a_hundred_callers_consume_a_link_once,
+            a_link_of_a_user_who_changed_is_not_consumed,
+            consuming_a_link_ends_the_session_it_replaces,
+            a_session_is_found_with_its_user_and_ends_once,
+            sessions_end_by_user_by_name_and_all,
+            a_touch_never_moves_back_and_never_revives,
+            ending_wins_over_any_number_of_touches,
+            a_purge_removes_what_is_over_and_nothing_else,
+            an_api_key_is_found_with_its_owner_and_revoked_once,
+            an_api_key_is_touched_forward_only,
+            a_ring_rotates_current_to_previous_to_retired,
+            of_many_processes_that_rotate_a_key_one_wins,
+            an_older_key_set_of_an_issuer_never_replaces_a_newer_one,
+            a_claimed_mail_is_nobody_elses_until_its_lease_ends,
+            many_senders_never_hold_one_mail_twice,
+            a_mail_given_up_keeps_no_text,
+            revocations_are_read_in_order_and_in_pages,
+            a_reader_that_polls_misses_no_revocation_of_concurrent_writers,
+            an_operation_that_fails_leaves_nothing_behind,
+            an_outcome_without_a_change_writes_no_effect,
+            changes_of_this_process_wake_its_readers,
+            audit_rows_are_sealed_into_a_chain_that_verifies,
+            concurrent_audit_rows_make_whole_chains,
+            a_checkpoint_is_kept_with_its_heads,
+        }
+    };
+}
+
+/// A moment that all cases count from.
+pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+static COUNTER: AtomicU64 = AtomicU64::new(1);
+
+/// Ten bytes that this process never gave out before.
+pub fn fresh() -> [u8; 10] {
+    let mut bytes = [0; 10];
+    bytes[..2].copy_from_slice(&(std::process::id() as u16).to_be_bytes());
+    bytes[2..].copy_from_slice(&COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    bytes
+}
+
+/// A token hash that this process never gave out before.
+pub fn fresh_hash() -> TokenHash {
+    TokenHash::of(&fresh())
+}
+
+/// A user with a new address.
+pub fn user() -> User {
+    let id = UserId::mint(START, fresh());
+    User {
+        id,
+        email: Email::parse(&format!("{id}@example.com")).unwrap(),
+        email_verified: false,
+        admin: false,
+        version: 1,
+        banned_at: None,
+        link_status: None,
+        candidate_subject: None,
+        created_at: START,
+    }
+}
+
+/// A session of `user`, begun at [`START`].
+pub fn session(user: &User) -> Session {
+    Session {
+        id: SessionId::mint(START, fresh()),
+        hash: fresh_hash(),
+        user_id: user.id,
+        org_id: None,
+        method: SignInMethod::MagicLink,
+        created_at: START,
+        authenticated_at: START,
+        last_used_at: START,
+        expires_at: START.plus(std::time::Duration::from_hours(168)),
+        ip: Some("2001:db8::7".parse().unwrap()),
+        user_agent: Some("a browser".to_owned()),
+    }
+}
+
+/// A link for `user`, made at [`START`].
+pub fn link(user: &User) -> Link {
+    Link {
+        id: LinkId::mint(START, fresh()),
+        user_id: user.id,
+        user_version: user.version,
+        email: user.email.clone(),
+        browser: fresh_hash(),
+        return_to: "/after?x=1#y".to_owned(),
+        created_at: START,
+        expires_at: START.plus(std::time::Duration::from_mins(15)),
+        used_at: None,
+    }
+}
+
+/// The plan to consume `link` into a new session.
+pub fn plan(link: &Link, user: &User) -> ConsumeLink {
+    ConsumeLink {
+        link: link.id,
+        user_id: user.id,
+        user_version: user.version,
+        at: START.plus(std::time::Duration::from_mins(1)),
+        session: session(user),
+        replaces: None,
+    }
+}
+
+/// An API key of `owner`.
+pub fn api_key(owner: KeyOwner) -> ApiKey {
+    ApiKey {
+        id: ApiKeyId::mint(START, fresh()),
+        hash: fresh_hash(),
+        owner,
+        org_id: None,
+        name: "ci".to_owned(),
+        prefix: "dwk_abcd".to_owned(),
+        capabilities: ["deploy".to_owned(), "read \"it\"".to_owned()].into(),
+        created_at: START,
+        expires_at: None,
+        revoked_at: None,
+        deleted_at: None,
+        last_used_at: None,
+    }
+}
+
+/// A mail that is due at [`START`].
+pub fn mail() -> NewMail {
+    NewMail {
+        id: MailId::mint(START, fresh()),
+        to: Email::parse("somebody@example.com").unwrap(),
+        kind: "magic_link",
+        subject: "Sign in".to_owned(),
+        text: "the link".to_owned(),
+        html: "<p>the link</p>".to_owned(),
+        created_at: START,
+        give_up_at: START.plus(std::time::Duration::from_mins(15)),
+    }
+}
+
+/// An entry of the revocation log.
+pub fn revocation(why: &str) -> NewRevocation {
+    NewRevocation { scope: Scope::AllSessions, at: START, until: None, why: why.to_owned() }
+}
+
+/// Effects of every kind.
+pub fn all_effects() -> Effects {
+    Effects::audited(AuditEvent::new(EventKind::SessionCreated, START))
+        .with_mail(mail())
+        .with_revocation(revocation("test"))
+}
+
+/// Stores a new user and gives it back.
+pub async fn stored_user(store: &Store) -> User {
+    let user = user();
+    assert_eq!(store.create_user(user.clone(), Effects::default()).await, Ok(CreateUser::Created));
+    user
+}
+
+/// Everything that effects leave behind: rows of the audit log, mails, last revocation.
+pub(crate) async fn traces(store: &Store) -> (usize, u64, i64) {
+    let outbox = store.outbox_counts().await.unwrap();
+    let audit = store.audit_tail(0, 1000).await.unwrap();
+    (audit.len(), outbox.pending + outbox.dead, store.last_revocation().await.unwrap())
+}
+
+/// Runs `count` callers that start together, half of them on each handle, and collects what they got.
+pub(crate) async fn race<F, T>(count: usize, a: &Store, b: &Store, call: impl Fn(Store, usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(count));
+    let mut callers = JoinSet::new();
+    for number in 0..count {
+        let store = if number % 2 == 0 { a.clone() } else { b.clone() };
+        let (run, barrier) = (call(store, number), Arc::clone(&barrier));
+        callers.spawn(async move {
+            barrier.wait().await;
+            run.await
+        });
+    }
+    callers.join_all().await
+}

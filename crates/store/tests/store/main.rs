@@ -1,0 +1,5 @@
+//! The store's promises, kept by every backend.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod conformance;
