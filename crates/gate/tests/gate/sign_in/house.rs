@@ -1,0 +1,205 @@
+//! A gate with its worker, outbox and mailbox, and the people who use it.
+
+use std::{future::Future, net::IpAddr, time::Duration};
+
+use doorward_core::{
+    audit::AuditRow,
+    decision::Denial,
+    effects::Effects,
+    id::UserId,
+    link::Asker,
+    reason::Reason,
+    ring::RootSecret,
+    session::{OpaqueToken, TokenHash},
+    time::Timestamp,
+    user::{Email, User},
+};
+use doorward_gate::{
+    clock::Clock,
+    flow::sign_in::{Callback, LinkInput, Peek, SignIn, SignInConfig, SignedIn},
+    mail::{Mailbox, Mailer, outbox::Outbox},
+    ring::Ring,
+};
+use doorward_store::{CreateUser, Store};
+use tokio::task::JoinHandle;
+
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(super) const LINK_TTL: Duration = Duration::from_secs(900);
+pub(super) const CALLBACK: &str = "https://app.example.com/auth/login/callback";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Everything that one process runs for sign-ins.
+pub(super) struct House {
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    pub(super) ring: Ring,
+    pub(super) sign_in: SignIn,
+    pub(super) mailbox: Mailbox,
+    pub(super) outbox: Outbox,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl House {
+    /// Opens the house over `store`, with mails going to a mailbox.
+    pub(super) async fn over(store: Store) -> Self {
+        let mailbox = Mailbox::new();
+        Self::with(store, Clock::manual(START), Mailer::Memory(mailbox.clone()), mailbox).await
+    }
+
+    /// A second process over the same store and on the same clock.
+    pub(super) async fn replica(&self, store: Store) -> Self {
+        let mailbox = self.mailbox.clone();
+        Self::with(store, self.clock.clone(), Mailer::Memory(mailbox.clone()), mailbox).await
+    }
+
+    pub(super) async fn with(store: Store, clock: Clock, mailer: Mailer, mailbox: Mailbox) -> Self {
+        store.wait_ready(PATIENCE).await.unwrap();
+        let ring = Ring::new(RootSecret::parse(&[1; 32]).unwrap(), store.clone(), clock.clone());
+        ring.load().await.unwrap();
+        let (sign_in, worker) = SignIn::new(config(), store.clone(), ring.clone(), clock.clone());
+        let outbox = Outbox::new(store.clone(), mailer, clock.clone());
+        let sender = outbox.clone();
+        let tasks = vec![
+            tokio::spawn(worker.run(std::future::pending())),
+            tokio::spawn(async move { sender.run(std::future::pending()).await }),
+        ];
+        Self { clock, store, ring, sign_in, mailbox, outbox, tasks }
+    }
+
+    /// Makes a user.
+    pub(super) async fn user(&self, email: &str) -> User {
+        let at = self.clock.now().wall;
+        let user = User {
+            id: UserId::mint(at, self.clock.random()),
+            email: Email::parse(email).unwrap(),
+            email_verified: false,
+            admin: false,
+            version: 1,
+            banned_at: None,
+            link_status: None,
+            candidate_subject: None,
+            created_at: at,
+        };
+        assert_eq!(self.store.create_user(user.clone(), Effects::default()).await.unwrap(), CreateUser::Created);
+        user
+    }
+
+    /// Asks for a link in `browser` and gives back the token that the mail brings.
+    pub(super) async fn link(&self, email: &str, browser: &mut Browser) -> String {
+        let before = self.mailbox.mails().len();
+        browser.ask(self, email, "/reports?x=1");
+        within("a mail", self.mailbox.arrived(before + 1)).await;
+        let mail = self.mailbox.mails().pop().unwrap();
+        assert_eq!(mail.to.as_str(), email.to_lowercase());
+        token_in(&mail.text)
+    }
+
+    /// Signs `email` in.
+    pub(super) async fn signed_in(&self, email: &str, browser: &mut Browser) -> SignedIn {
+        let token = self.link(email, browser).await;
+        browser.confirm(self, &token).await.unwrap()
+    }
+
+    /// The audit rows, oldest first.
+    pub(super) async fn audit(&self) -> Vec<AuditRow> {
+        self.store.audit_tail(0, 1000).await.unwrap()
+    }
+
+    /// The audit rows of that kind.
+    pub(super) async fn audited(&self, kind: &str) -> Vec<AuditRow> {
+        self.audit().await.into_iter().filter(|row| row.kind == kind).collect()
+    }
+}
+
+pub(super) fn config() -> SignInConfig {
+    SignInConfig {
+        site: "app.example.com".into(),
+        callback_url: CALLBACK.into(),
+        link_ttl: LINK_TTL,
+        absolute: Duration::from_secs(7 * 86_400),
+    }
+}
+
+/// One browser: what it remembers.
+#[derive(Clone, Debug)]
+pub(super) struct Browser {
+    pub(super) ip: IpAddr,
+    pub(super) login: Option<OpaqueToken>,
+    pub(super) session: Option<TokenHash>,
+}
+
+impl Browser {
+    pub(super) fn at(ip: &str) -> Self {
+        Self { ip: ip.parse().unwrap(), login: None, session: None }
+    }
+
+    pub(super) fn asker(&self) -> Asker {
+        Asker::new(Some(self.ip), Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"))
+    }
+
+    pub(super) fn ask(&mut self, house: &House, email: &str, return_to: &str) {
+        let input = LinkInput {
+            email: email.to_owned(),
+            return_to: return_to.to_owned(),
+            browser: self.login.clone(),
+            asker: self.asker(),
+        };
+        self.login = Some(house.sign_in.request_link(input, house.clock.now()).browser);
+    }
+
+    pub(super) async fn peek(&self, house: &House, token: &str) -> Result<Peek, Denial> {
+        house.sign_in.peek(token, self.login.as_ref(), house.clock.now()).await
+    }
+
+    pub(super) async fn confirm(&mut self, house: &House, token: &str) -> Result<SignedIn, Denial> {
+        let input = Callback {
+            token: token.to_owned(),
+            browser: self.login.clone(),
+            replaces: self.session,
+            asker: self.asker(),
+        };
+        let signed_in = house.sign_in.callback(input, house.clock.now()).await?;
+        assert_eq!(signed_in.token.hash(), signed_in.session.hash);
+        self.session = Some(signed_in.session.hash);
+        Ok(signed_in)
+    }
+
+    pub(super) async fn refused(&mut self, house: &House, token: &str) -> Reason {
+        self.confirm(house, token).await.unwrap_err().reason
+    }
+}
+
+/// The token of the one link in a mail.
+pub(super) fn token_in(text: &str) -> String {
+    let start = format!("{CALLBACK}?token=");
+    let mut links = text.split_whitespace().filter_map(|word| word.strip_prefix(&start));
+    let token = links.next().unwrap().to_owned();
+    assert!(links.next().is_none(), "one link per mail: {text}");
+    token
+}
+
+/// Waits for something that must come.
+pub(super) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what} did not come in {PATIENCE:?}"),
+    }
+}
+
+/// Waits until `is_true`.
+pub(super) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    within(what, waiting).await;
+}

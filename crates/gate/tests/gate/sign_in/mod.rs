@@ -1,0 +1,7 @@
+//! Journey C: from the request for a link to the session, over every store.
+
+mod house;
+mod journey;
+mod mail;
+mod requests;
+mod rotation;
