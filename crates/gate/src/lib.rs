@@ -5,6 +5,7 @@
 pub mod clock;
 #[cfg(feature = "sign-in")]
 pub mod flow;
+pub mod issuer;
 #[cfg(feature = "mail")]
 pub mod mail;
 pub mod rate;

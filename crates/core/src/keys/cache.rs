@@ -150,6 +150,11 @@ impl KeyCache {
         }
     }
 
+    /// Makes a fetch due now, because the source is known to have changed.
+    pub fn hurry(&mut self, now: Now) {
+        self.due = self.due.map(|_| now.mono);
+    }
+
     /// Reports how a fetch ended.
     pub fn fetched(&mut self, ticket: &Ticket, result: Result<Fetched, FetchProblem>, now: Now) -> Settled {
         let is_current = self.flight.is_some_and(|flight| flight.generation == ticket.generation);

@@ -1,0 +1,315 @@
+//! Issuers of tokens: their keys, fetched in the background, and the verdict on a token.
+//!
+//! A token whose key is known is judged at once, by a lock-free look at an immutable snapshot. Only a token
+//! that may be signed with a key unknown here waits, for one fetch shared with everybody else. What may be
+//! fetched when is decided by [`doorward_core::keys`].
+
+mod shell;
+mod source;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use doorward_core::{
+    decision::Denial,
+    jose::JwkSet,
+    keys::{KeyCache, KeyPolicy, KeyStatus},
+    principal::{Authenticated, Principal, PrincipalKind, SubjectId},
+    reason::Reason,
+    time::Now,
+    token::{self, Claims, TokenPolicy, Verified},
+    user::Email,
+};
+use doorward_store::Store;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use self::shell::{Shell, Step};
+pub use self::source::KeySource;
+use crate::clock::Clock;
+
+/// An issuer whose tokens are accepted.
+#[derive(Clone, Debug)]
+pub struct IssuerConfig {
+    /// Our name for it: in subjects, logs and metrics.
+    pub name: String,
+    /// What its tokens must look like.
+    pub policy: TokenPolicy,
+    /// Where its keys come from.
+    pub source: KeySource,
+    /// A set to begin with, before the first fetch; with [`KeySource::Url`] only.
+    pub first: Option<JwkSet>,
+    /// How long one fetch may take.
+    pub fetch_timeout: Duration,
+    /// Pause between fetches that unknown keys or wrong signatures may cause.
+    pub min_interval: Duration,
+    /// How long fetched keys serve while the issuer cannot be reached.
+    pub max_stale: Duration,
+}
+
+impl IssuerConfig {
+    /// An issuer with the defaults of the reference.
+    pub fn new(name: impl Into<String>, policy: TokenPolicy, source: KeySource) -> Self {
+        Self {
+            name: name.into(),
+            policy,
+            source,
+            first: None,
+            fetch_timeout: Duration::from_secs(5),
+            min_interval: Duration::from_secs(30),
+            max_stale: Duration::from_secs(24 * 3600),
+        }
+    }
+
+    fn key_policy(&self) -> KeyPolicy {
+        let fetched = KeyPolicy {
+            min_interval: self.min_interval,
+            max_stale: Some(self.max_stale),
+            fetch_deadline: self.fetch_timeout + Duration::from_secs(1),
+            ..KeyPolicy::fetched(self.policy.algorithms)
+        };
+        match &self.source {
+            KeySource::Url(_) => fetched,
+            // A file costs nobody anything, and what it says does not age.
+            KeySource::File(_) => KeyPolicy { max_stale: None, min_interval: Duration::from_secs(1), ..fetched },
+            KeySource::Inline(_) | KeySource::Single(_) => KeyPolicy::fixed(self.policy.algorithms),
+        }
+    }
+}
+
+/// Why issuers cannot be set up: misconfiguration, found at start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IssuerError {
+    /// The URL is neither https nor on loopback.
+    #[error("issuer {name:?}: keys must come over https, or over http from loopback, not from {url}")]
+    InsecureUrl {
+        /// The issuer.
+        name: String,
+        /// The URL.
+        url: String,
+    },
+    /// The set given inline has no usable key.
+    #[error("issuer {name:?}: the key set holds no usable key{}", list(.skipped))]
+    NoKeys {
+        /// The issuer.
+        name: String,
+        /// Why its keys are not used.
+        skipped: Vec<doorward_core::jose::Skipped>,
+    },
+    /// Two issuers answer to one name or one `iss`.
+    #[error("issuer {name:?}: another issuer has the same name or `issuer`")]
+    Duplicate {
+        /// The second one.
+        name: String,
+    },
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+fn list(skipped: &[doorward_core::jose::Skipped]) -> String {
+    skipped.iter().map(|key| format!("; {key}")).collect()
+}
+
+/// A verified token, with what is needed to decide on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedToken {
+    /// Our name of its issuer.
+    pub issuer: Arc<str>,
+    /// Its claims.
+    pub claims: Arc<Claims>,
+    /// Whom it stands for. `user_id` is not known here: that is a matter of linked identities.
+    pub principal: Arc<Principal>,
+}
+
+/// The verdict on a token, or the promise of one.
+pub enum Verdict {
+    /// Now.
+    Ready(Result<Arc<VerifiedToken>, Denial>),
+    /// After a fetch; bounded in time. Dropping it does not stop the fetch.
+    Pending(BoxFuture<'static, Result<Arc<VerifiedToken>, Denial>>),
+}
+
+impl Verdict {
+    /// Waits where it is still to come.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn wait(self) -> Result<Arc<VerifiedToken>, Denial> {
+        match self {
+            Self::Ready(verdict) => verdict,
+            Self::Pending(verdict) => verdict.await,
+        }
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready(verdict) => f.debug_tuple("Ready").field(verdict).finish(),
+            Self::Pending(_) => f.write_str("Pending"),
+        }
+    }
+}
+
+/// The state of one issuer, for health page and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerStatus {
+    /// Our name of it.
+    pub name: Arc<str>,
+    /// `iss`.
+    pub issuer: String,
+    /// The kind of source: `jwks_url`, `jwks_file`, `jwks`, `public_key`.
+    pub source: &'static str,
+    /// Its keys.
+    pub keys: KeyStatus,
+}
+
+/// All issuers. A cheap handle; background work ends with the last one.
+#[derive(Clone)]
+pub struct Issuers(Arc<[Arc<Shell>]>);
+
+impl Issuers {
+    /// Sets issuers up. Nothing is fetched yet: call [`Issuers::start`].
+    ///
+    /// With a `store`, the last good set of every fetched issuer is kept for the next process.
+    ///
+    /// # Errors
+    /// Misconfiguration; an issuer that cannot be reached is none.
+    pub fn new(configs: Vec<IssuerConfig>, clock: &Clock, store: Option<&Store>) -> Result<Self, IssuerError> {
+        let client = source::client()?;
+        let mut shells: Vec<Arc<Shell>> = Vec::with_capacity(configs.len());
+        for config in configs {
+            if shells.iter().any(|shell| *shell.name == *config.name || shell.policy.issuer == config.policy.issuer) {
+                return Err(IssuerError::Duplicate { name: config.name });
+            }
+            let cache = initial_keys(&config, clock.now())?;
+            shells.push(Arc::new(Shell {
+                name: config.name.into(),
+                policy: config.policy,
+                source: config.source,
+                fetch_timeout: config.fetch_timeout,
+                clock: clock.clone(),
+                client: client.clone(),
+                store: store.cloned(),
+                snapshot: ArcSwapOption::new(cache.snapshot().map(Arc::new)),
+                cache: Mutex::new(cache),
+                changes: watch::Sender::new(0),
+                waiters: AtomicUsize::new(0),
+            }));
+        }
+        Ok(Self(shells.into()))
+    }
+
+    /// Begins to fetch keys in the background: now, ahead of time, and again after failures. Returns at once.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(&self) {
+        for shell in self.0.iter() {
+            if matches!(shell.source, KeySource::Url(_) | KeySource::File(_)) {
+                tokio::spawn(shell::keep(Arc::downgrade(shell), shell.changes.subscribe()));
+            }
+        }
+    }
+
+    /// Judges a token: whose it is, whether its key is that issuer's, signature, type and claims.
+    ///
+    /// Not judged: whether it was revoked, and what its subject may do.
+    pub fn verify(&self, text: &str, now: Now) -> Verdict {
+        let (shell, token) = match self.choose(text, now) {
+            Ok(chosen) => chosen,
+            Err(denial) => return Verdict::Ready(Err(denial)),
+        };
+        let mut failed = match shell.verify_known(token, now) {
+            Ok(verdict) => return Verdict::Ready(verdict.map(|claims| shell.verified(claims))),
+            Err(failed) => failed,
+        };
+        // Subscribed before the question: what is reported in between is not missed.
+        let changes = shell.changes.subscribe();
+        match shell.ask(text, now, None, &mut failed) {
+            Step::Done(verdict) => Verdict::Ready(verdict.map(|claims| shell.verified(claims))),
+            Step::Wait(until, era) => {
+                let (shell, text) = (Arc::clone(shell), text.to_owned());
+                Verdict::Pending(Box::pin(async move {
+                    let verdict = Arc::clone(&shell).wait(text, now, until, era, failed, changes).await;
+                    verdict.map(|claims| shell.verified(claims))
+                }))
+            }
+        }
+    }
+
+    /// The issuer that a token says it comes from.
+    fn choose<'t>(&self, text: &'t str, now: Now) -> Result<(&Arc<Shell>, token::Unverified<'t>), Denial> {
+        let token = token::parse(text)?;
+        token.algorithm()?;
+        let Some(issuer) = token.claimed_issuer() else {
+            return Err(token.issuer_problem().unwrap_or_else(|| Reason::TokenWrongIssuer.into()));
+        };
+        let shell = self.0.iter().find(|shell| shell.policy.is_issuer(issuer, now.wall));
+        shell.map(|shell| (shell, token)).ok_or_else(|| Reason::TokenWrongIssuer.into())
+    }
+
+    /// The state of every issuer.
+    pub fn status(&self, now: Now) -> Vec<IssuerStatus> {
+        let status = |shell: &Arc<Shell>| IssuerStatus {
+            name: Arc::clone(&shell.name),
+            issuer: shell.policy.issuer.clone(),
+            source: shell.source.as_str(),
+            keys: shell.status(now),
+        };
+        self.0.iter().map(status).collect()
+    }
+}
+
+impl fmt::Debug for Issuers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|shell| &shell.name)).finish()
+    }
+}
+
+fn initial_keys(config: &IssuerConfig, now: Now) -> Result<KeyCache, IssuerError> {
+    let mut cache = KeyCache::new(config.key_policy());
+    let given = match &config.source {
+        KeySource::Url(url) if !KeySource::is_allowed(url) => {
+            return Err(IssuerError::InsecureUrl { name: config.name.clone(), url: url.to_string() });
+        }
+        KeySource::Url(_) => config.first.clone(),
+        KeySource::File(_) => None,
+        KeySource::Inline(set) if set.is_empty() => {
+            let skipped = set.skipped().to_vec();
+            return Err(IssuerError::NoKeys { name: config.name.clone(), skipped });
+        }
+        KeySource::Inline(set) => Some(set.clone()),
+        KeySource::Single(key) => Some(JwkSet::single(key.clone())),
+    };
+    if let Some(set) = given {
+        cache.seed(set, now.wall, now);
+    }
+    Ok(cache)
+}
+
+impl Shell {
+    /// The proof, put into the shape that decisions are made on.
+    fn verified(&self, claims: Verified<Claims>) -> Arc<VerifiedToken> {
+        let claims = Arc::new(claims.into_inner());
+        let subject = claims.subject.as_deref().unwrap_or_default();
+        let email = claims.more.get("email").and_then(serde_json::Value::as_str);
+        let is_verified = claims.more.get("email_verified") == Some(&serde_json::Value::Bool(true));
+        let principal = Principal {
+            kind: PrincipalKind::Service,
+            subject: SubjectId { issuer: Arc::clone(&self.name), subject: subject.into() },
+            user_id: None,
+            email: email.filter(|_| is_verified).and_then(Email::parse),
+            org_id: None,
+            authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
+            expires_at: claims.expires_at,
+        };
+        Arc::new(VerifiedToken { issuer: Arc::clone(&self.name), claims, principal: Arc::new(principal) })
+    }
+}
