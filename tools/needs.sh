@@ -26,7 +26,7 @@ curl|has curl|apt: curl ca-certificates
 git|has git|apt: git
 Python with venv|has_python|apt: python3 python3-venv
 PostgreSQL|has_postgres|apt: postgresql
-nginx|has nginx|apt: nginx-light
+nginx|has nginx|apt: nginx
 Caddy|has caddy|apt: caddy
 HAProxy|has haproxy|apt: haproxy
 Chromium|has chromium|apt: chromium
