@@ -1,5 +1,7 @@
 //! The gate as a host sees it, over real stores and with a clock that stands still.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a step that fails fails its test")]
+
 mod sign_in;
 
 /// Runs each case over every store that needs no server.
