@@ -4,6 +4,8 @@
 
 mod sign_in;
 
+use doorward_store::{Store, StoreOptions};
+
 /// Runs each case over every store that needs no server.
 macro_rules! on_every_store {
     ($(async fn $name:ident($store:ident: Store) $body:block)+) => {
@@ -15,6 +17,22 @@ macro_rules! on_every_store {
                 super::$name(doorward_store::Store::memory()).await;
             })+
         }
+
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let folder = tempfile::tempdir().unwrap();
+                let store = crate::sqlite(folder.path());
+                super::$name(store.clone()).await;
+                store.close().await;
+            })+
+        }
     };
 }
 pub(crate) use on_every_store;
+
+/// Opens the database in `folder` as one more process would.
+pub(crate) fn sqlite(folder: &std::path::Path) -> Store {
+    let seed = doorward_gate::clock::Clock::system().random();
+    Store::open("sqlite:doorward.db", StoreOptions::new(folder, seed)).unwrap()
+}

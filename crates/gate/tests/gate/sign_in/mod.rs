@@ -5,3 +5,4 @@ mod journey;
 mod mail;
 mod requests;
 mod rotation;
+mod store_down;
