@@ -181,7 +181,7 @@ fn is_safe(method: &Method) -> bool {
 /// The one value of a header.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Denial> {
     let mut values = headers.get_all(name).iter();
-    let value = values.next().map(|value| value.as_bytes());
+    let value = values.next().map(http::HeaderValue::as_bytes);
     if values.next().is_some() {
         return Err(Denial::from(Reason::RequestMalformed).with_note(format!("{name}: more than one")));
     }

@@ -2,4 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed helper fails the test that asked for it")]
 
+mod api_key_vectors;
+mod cookie_vectors;
+mod family_vectors;
+mod header_vectors;
 mod keys_sim;
+mod path_vectors;
+mod redirect_vectors;
+mod request_props;
+mod vectors;
