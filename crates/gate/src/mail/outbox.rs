@@ -17,7 +17,7 @@ use doorward_core::{
     time::Timestamp,
 };
 use doorward_store::{ClaimedMail, Failure, Store, StoreError};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::sync::Notify;
 
 use super::{Mailer, SendError};
@@ -90,8 +90,7 @@ impl Outbox {
         OutboxStats { sent: read(sent), retried: read(retried), given_up: read(given_up) }
     }
 
-    /// Sends until `stop` is ready; a batch that is under way is finished first, within half a minute per
-    /// mail and never longer than its lease.
+    /// Sends until `stop` is ready; the batch that is under way is finished first, within two minutes.
     ///
     /// A store or mail server that is down is waited for.
     pub async fn run(&self, stop: impl Future<Output = ()>) {
@@ -99,8 +98,15 @@ impl Outbox {
         let mut changed = self.0.store.changed();
         loop {
             changed.mark_unchanged();
-            if let Err(error) = self.send_due().await {
+            let is_more_due = self.send_batch().await.map(|tried| tried > 0).unwrap_or_else(|error| {
                 tracing::warn!(%error, "outbox: trying again");
+                false
+            });
+            if is_more_due {
+                if stop.as_mut().now_or_never().is_some() {
+                    return;
+                }
+                continue;
             }
             tokio::select! {
                 () = &mut stop => return,
@@ -111,23 +117,18 @@ impl Outbox {
         }
     }
 
-    /// Sends everything that is due now, batch by batch; gives back how many mails were tried.
+    /// Sends some of what is due now; gives back how many mails were tried, 0 when nothing is due.
     ///
     /// # Errors
     /// [`StoreError`] if the outbox cannot be read or written. A mail that was sent but not written down as
     /// such is sent again after its lease, under the same `Message-ID`.
-    pub async fn send_due(&self) -> Result<usize, StoreError> {
-        let mut tried = 0;
-        loop {
-            let mails = self.0.store.claim_mail(self.0.clock.now().wall, LEASE, BATCH).await?;
-            if mails.is_empty() {
-                return Ok(tried);
-            }
-            tried += mails.len();
-            let outcomes: Vec<Result<(), StoreError>> =
-                stream::iter(mails).map(|mail| self.attempt(mail)).buffer_unordered(AT_ONCE).collect().await;
-            outcomes.into_iter().collect::<Result<(), StoreError>>()?;
-        }
+    pub async fn send_batch(&self) -> Result<usize, StoreError> {
+        let mails = self.0.store.claim_mail(self.0.clock.now().wall, LEASE, BATCH).await?;
+        let tried = mails.len();
+        let outcomes: Vec<Result<(), StoreError>> =
+            stream::iter(mails).map(|mail| self.attempt(mail)).buffer_unordered(AT_ONCE).collect().await;
+        outcomes.into_iter().collect::<Result<(), StoreError>>()?;
+        Ok(tried)
     }
 
     async fn attempt(&self, claimed: ClaimedMail) -> Result<(), StoreError> {

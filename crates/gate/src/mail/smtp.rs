@@ -121,8 +121,8 @@ impl SmtpMailer {
             let user = decode(url.username()).ok_or_else(|| bad("the user name is badly escaped"))?;
             let password =
                 decode(url.password().unwrap_or_default()).ok_or_else(|| bad("the password is badly escaped"))?;
-            if protection == Protection::Plain && !is_loopback(&url) {
-                return Err(bad("would send the password without TLS"));
+            if matches!(protection, Protection::Plain | Protection::Opportunistic) && !is_loopback(&url) {
+                return Err(bad("may send the password without TLS"));
             }
             builder = builder.credentials(Credentials::new(user, password));
         }
@@ -279,6 +279,7 @@ mod tests {
             "smtp://u:geheim@h?starttls=1",
             "smtps://u:geheim@h?tls=none",
             "smtp://u:geheim@h?tls=none",
+            "smtp://u:geheim@h?tls=opportunistic",
             "smtp://u:geheim%zz@h",
             "smtp://u:geheim@h/path",
         ] {

@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use doorward_core::{
+    effects::{Effects, NewMail},
+    id::MailId,
+    user::Email,
+};
 use doorward_gate::{
     clock::Clock,
-    mail::{Mailbox, Mailer, SmtpMailer},
+    mail::{Mailbox, Mailer, SmtpMailer, outbox::Outbox},
 };
 use doorward_store::{OutboxCounts, Store};
 use doorward_testkit::{mail::MailSink, port};
 
-use super::house::{Browser, House, LINK_TTL, START, token_in, until};
+use super::house::{Browser, House, LINK_TTL, START, token_in, until, within};
 
 const ANNA: &str = "anna@example.com";
 
@@ -74,7 +79,7 @@ async fn a_mail_that_is_refused_for_good_is_given_up_and_audited() {
 async fn a_mail_server_that_is_down_delays_nobody_and_a_late_link_is_not_sent_any_more() {
     let url = format!("smtp://127.0.0.1:{}", port::free());
     let house = house_mailing_to(&url).await;
-    let Mailer::Smtp(mailer) = Mailer::Smtp(SmtpMailer::new(&url, "login@example.com").unwrap()) else { return };
+    let mailer = SmtpMailer::new(&url, "login@example.com").unwrap();
     let down = Mailer::Smtp(mailer).ping().await.unwrap_err();
     assert!(!down.is_permanent && down.note.contains("127.0.0.1"), "{down}");
     for n in 0..3 {
@@ -87,6 +92,45 @@ async fn a_mail_server_that_is_down_delays_nobody_and_a_late_link_is_not_sent_an
     house.outbox.wake();
     until("the end of the mails", || house.outbox.stats().given_up == 3).await;
     given_up(&house).await;
+}
+
+#[tokio::test]
+async fn no_mail_leaves_in_the_clear_where_tls_is_required() {
+    let Some(sink) = MailSink::start().await else { return };
+    let house = house_mailing_to(&format!("{}?tls=required", sink.url())).await;
+    Browser::at("192.0.2.1").ask(&house, ANNA, "/");
+    until("a failed attempt", || house.outbox.stats().retried == 1).await;
+    assert!(sink.mails().await.is_empty());
+    let wrapped = SmtpMailer::new(&sink.url().replace("smtp:", "smtps:"), "login@example.com").unwrap();
+    assert!(Mailer::Smtp(wrapped).ping().await.is_err(), "the server speaks no TLS");
+    let plain = SmtpMailer::new(&sink.url(), "login@example.com").unwrap();
+    assert_eq!(Mailer::Smtp(plain).ping().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_backlog_is_sent_whole_and_a_stop_waits_for_one_batch_only() {
+    let mailbox = Mailbox::new();
+    let house = House::with(Store::memory(), Clock::manual(START), Mailer::Memory(mailbox.clone()), mailbox).await;
+    let other = Store::memory();
+    let stopped = Outbox::new(other.clone(), Mailer::Memory(Mailbox::new()), house.clock.clone());
+    for n in 0..20 {
+        let mail = NewMail {
+            id: MailId::mint(START, [n; 10]),
+            to: Email::parse(ANNA).unwrap(),
+            kind: "magic_link",
+            subject: "s".into(),
+            text: "t".into(),
+            html: "h".into(),
+            created_at: START,
+            give_up_at: START.plus(LINK_TTL),
+        };
+        for store in [&house.store, &other] {
+            store.append(Effects::default().with_mail(mail.clone())).await.unwrap();
+        }
+    }
+    within("the backlog", house.mailbox.arrived(20)).await;
+    within("the stop", stopped.run(std::future::ready(()))).await;
+    assert_eq!(stopped.stats().sent, 8);
 }
 
 /// Every mail is a dead letter with an audit row that names no person.
