@@ -5,6 +5,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed helper fails the test that asked for it")]
 
+pub mod issuer;
 pub mod mail;
 pub mod neighbour;
 pub mod port;
