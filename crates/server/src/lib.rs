@@ -1,8 +1,11 @@
 //! The binary: routes, pages, proxy, commands, jobs.
 
+pub mod cli;
 pub mod config;
 pub mod demo;
-mod idle;
+pub mod docs;
 pub mod listener;
 pub mod pages;
 pub mod proxy;
+
+mod idle;

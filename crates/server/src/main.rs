@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: see `doorward --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    doorward::cli::run()
+}

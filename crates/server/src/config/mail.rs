@@ -1,6 +1,6 @@
 //! `[mail]`: how sign-in mails leave.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use doorward_core::secret::Secret;
 use url::Url;
@@ -18,7 +18,8 @@ settings! {
     pub struct Mail {
         /// How mails are handed over.
         transport: Transport = default "smtp";
-        /// The mail server: `smtp://host:port`, `smtps://user:password@host`; `?tls=required` asks for STARTTLS.
+        /// The mail server: `smtp://host:port`, `smtps://user:password@host`. `smtp://` asks for
+        /// STARTTLS except on loopback; `?tls=required`, `opportunistic` or `none` says otherwise.
         url: SmtpUrl = required "smtp://127.0.0.1:1025", or_file;
         /// Sender of every mail.
         from: Mailbox = required "Example <login@example.com>";
@@ -77,28 +78,31 @@ impl Scalar for SmtpUrl {
             "smtps" => true,
             _ => return Err("not an smtp:// or smtps:// URL".into()),
         };
-        let mut is_tls_required = is_implicit_tls;
-        for (name, value) in url.query_pairs() {
-            match (&*name, &*value) {
-                ("tls", "required") if !is_implicit_tls => is_tls_required = true,
-                ("tls", "opportunistic") if !is_implicit_tls => {}
-                _ => return Err("the only option of an smtp:// URL is ?tls=required or ?tls=opportunistic".into()),
-            }
-        }
         let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
             return Err("the mail server URL names no host".into());
         };
-        // `url` knows hosts of http only; for other schemes a loopback address is a plain text.
-        let is_local = is_loopback(&url) || matches!(host, "127.0.0.1" | "localhost");
-        if url.password().is_some() && !is_tls_required && !is_local {
-            return Err("the password would travel unencrypted; use smtps:// or add ?tls=required".into());
+        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err("the mail server URL has a path or fragment".into());
+        }
+        // `url` knows hosts of http only; for other schemes an IPv4 address is a plain text.
+        let is_local = is_loopback(&url) || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let mut is_plain = !is_implicit_tls && is_local;
+        for (name, value) in url.query_pairs() {
+            is_plain = match (&*name, &*value) {
+                ("tls", "required" | "opportunistic") if !is_implicit_tls => false,
+                ("tls", "none") if !is_implicit_tls => true,
+                _ => return Err("smtp:// takes ?tls=required, opportunistic or none; smtps:// takes no option".into()),
+            };
+        }
+        if !url.username().is_empty() && is_plain && !is_local {
+            return Err("the password would travel without TLS".into());
         }
         let port = url.port().unwrap_or(if is_implicit_tls {
             465
-        } else if is_tls_required {
-            587
-        } else {
+        } else if is_plain {
             25
+        } else {
+            587
         });
         Ok(Self {
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -106,5 +110,40 @@ impl Scalar for SmtpUrl {
             is_implicit_tls,
             url: Secret::new(text.to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use doorward_gate::mail::SmtpMailer;
+
+    use super::*;
+
+    #[test]
+    fn a_mail_server_is_accepted_exactly_if_the_mailer_takes_it() {
+        let file = Path::new("doorward.toml");
+        let cx = Reader::new(file);
+        for (url, is_ok) in [
+            ("smtp://127.0.0.1:1025", true),
+            ("smtp://[::1]:1025", true),
+            ("smtp://mail.example.com", true),
+            ("smtp://u:p@mail.example.com", true),
+            ("smtps://u:p@mail.example.com", true),
+            ("smtp://u:p@mail.example.com?tls=required", true),
+            ("smtp://mail.example.com?tls=none", true),
+            ("smtp://u:p@mail.example.com?tls=none", false),
+            ("smtps://mail.example.com?tls=required", false),
+            ("smtp://mail.example.com?tls=maybe", false),
+            ("smtp://mail.example.com?x=y", false),
+            ("smtp://mail.example.com/path", false),
+            ("http://mail.example.com", false),
+            ("smtp://", false),
+            ("mail.example.com", false),
+        ] {
+            assert_eq!(SmtpUrl::parse(url, &cx).is_ok(), is_ok, "{url}");
+            assert_eq!(SmtpMailer::new(url, "login@example.com").is_ok(), is_ok, "{url} at the mailer");
+        }
     }
 }

@@ -1,0 +1,142 @@
+//! `audit`: reading the log and proving that nobody changed it.
+
+use std::collections::VecDeque;
+
+use clap::{Args, Subcommand};
+use doorward_core::audit::{AuditRow, ChainFault};
+use doorward_store::{Store, audit::AuditFault};
+use serde_json::{Value, json};
+
+use super::{
+    Failure, Out,
+    output::{printable, time},
+};
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Read every chain and check each row's seal; exit code 1 where the log does not hold.
+    ///
+    /// Checked: seals, gaps, rows cut off behind the heads that the store and the newest checkpoint keep.
+    /// Not checked: the checkpoint's signature.
+    Verify,
+    /// Print the newest rows.
+    Tail(Tail),
+}
+
+/// Print the newest rows.
+#[derive(Debug, Args)]
+pub struct Tail {
+    /// How many rows.
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
+    count: u16,
+}
+
+impl Audit {
+    pub(super) async fn run(&self, store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Verify => verify(store, out).await,
+            Self::Tail(tail) => {
+                let rows = newest(store, usize::from(tail.count)).await?;
+                print(&rows, out)
+            }
+        }
+    }
+}
+
+async fn verify(store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
+    let report = store.verify_audit().await?;
+    let faults: Vec<String> = report.faults.iter().map(describe).collect();
+    let checkpoint = report.checkpoint.as_ref().map(|checkpoint| time(checkpoint.at));
+    if out.json {
+        out.json(&json!({
+            "ok": faults.is_empty(), "chains": report.writers, "rows": report.rows,
+            "checkpoint": checkpoint, "faults": faults,
+        }))?;
+    } else {
+        out.line(format!("{} rows in {} chains", report.rows, report.writers))?;
+        out.line(match &checkpoint {
+            Some(at) => format!("newest checkpoint: {at}; the log passes through its heads unless said below"),
+            None => "no checkpoint yet: rows removed together with their chain's head would not be noticed".to_owned(),
+        })?;
+        for fault in &faults {
+            out.line(format!("FAULT {fault}"))?;
+        }
+        if faults.is_empty() {
+            out.line("the log holds")?;
+        }
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Failure::Said(1)) }
+}
+
+fn describe(fault: &AuditFault) -> String {
+    match fault {
+        AuditFault::Chain { writer, fault } => {
+            let what = match fault {
+                ChainFault::Gap { expected, found } => format!("row {expected} is missing, row {found} follows"),
+                ChainFault::Altered { number } => format!("row {number} was altered"),
+                ChainFault::DetailAltered { number } => format!("the detail of row {number} was altered"),
+            };
+            format!("chain {writer}: {what}; what follows is unproven")
+        }
+        AuditFault::Cut { writer, expected, found } => {
+            format!("chain {writer}: it ends at row {found}, and there were at least {expected}")
+        }
+    }
+}
+
+/// The last `count` rows of the log, oldest first.
+async fn newest(store: &Store, count: usize) -> Result<Vec<AuditRow>, Failure> {
+    let mut kept: VecDeque<AuditRow> = VecDeque::new();
+    each_page(store, |rows| {
+        kept.extend(rows);
+        kept.drain(..kept.len().saturating_sub(count));
+    })
+    .await?;
+    Ok(kept.into())
+}
+
+/// Reads the whole log page by page. Positions rise, so this ends with the log.
+pub(super) async fn each_page(store: &Store, mut see: impl FnMut(Vec<AuditRow>)) -> Result<(), Failure> {
+    let mut after = 0;
+    loop {
+        let rows = store.audit_tail(after, 1000).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.seq;
+        see(rows);
+    }
+}
+
+/// Prints rows for people or programs.
+pub(super) fn print(rows: &[AuditRow], out: &mut Out<'_>) -> Result<(), Failure> {
+    if out.json {
+        return out.json(&rows.iter().map(to_json).collect::<Vec<_>>());
+    }
+    for row in rows {
+        let mut line = format!("{} {}", time(row.at), row.kind);
+        if let Some(user) = row.user_id {
+            line.push_str(&format!(" user={user}"));
+        }
+        if let Some(reason) = &row.reason {
+            line.push_str(&format!(" reason={reason}"));
+        }
+        if let Some(decision) = row.decision {
+            line.push_str(&format!(" decision={decision}"));
+        }
+        match row.detail.as_deref() {
+            None => line.push_str(" (detail erased)"),
+            Some("{}") => {}
+            Some(detail) => line.push_str(&format!(" {}", printable(detail))),
+        }
+        out.line(line)?;
+    }
+    Ok(())
+}
+
+fn to_json(row: &AuditRow) -> Value {
+    let detail = row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok());
+    json!({
+        "seq": row.seq, "writer": row.writer, "number": row.number, "kind": row.kind, "at": time(row.at),
+        "user_id": row.user_id, "org_id": row.org_id, "decision": row.decision, "reason": row.reason, "detail": detail,
+    })
+}

@@ -1,0 +1,153 @@
+//! What this machine alone can answer: files, folders, the clock, and advice about the configuration.
+
+use std::{fs, path::Path, time::Duration};
+
+use doorward_core::{rule::RuleSet, time::Timestamp};
+use doorward_gate::clock::Clock;
+use rustls::{
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    sign::CertifiedKey,
+};
+
+use super::{Finding, Status};
+use crate::config::{Config, Provider, RootSecret, Tls};
+
+/// A moment before which this release did not exist: a clock that says less is wrong.
+const RELEASED: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01
+
+pub(super) fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
+    let mut findings = vec![self::clock(clock), data_dir(&config.data_dir), root_secret(config)];
+    findings.extend(config.listen.tls.as_ref().map(tls));
+    findings.extend(advice(config));
+    findings
+}
+
+fn clock(clock: &Clock) -> Finding {
+    let now = clock.now().wall;
+    let shown = super::super::output::time(now);
+    if now < RELEASED {
+        return Finding::bad(
+            Status::Wrong,
+            "clock",
+            format!("{shown}: this lies before the release that is running"),
+            "set the clock, for example with NTP; tokens and sessions are judged by it",
+        );
+    }
+    Finding::ok("clock", shown)
+}
+
+/// Whether files can be made where the data goes; makes one and takes it away again.
+fn data_dir(dir: &Path) -> Finding {
+    let name = format!("data_dir {}", dir.display());
+    let remedy = "make the folder writable for the user that Doorward runs as, or set `data_dir`";
+    // A folder that is missing is made on the first start, below the nearest one that is there.
+    let Some(there) = dir
+        .ancestors()
+        .map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir })
+        .find(|dir| dir.exists())
+    else {
+        return Finding::bad(Status::Wrong, name, "no folder above it exists", remedy);
+    };
+    if !there.is_dir() {
+        return Finding::bad(Status::Wrong, name, format!("{} is not a folder", there.display()), remedy);
+    }
+    let probe = there.join(format!(".doorward-check-{}", std::process::id()));
+    let made = fs::OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|_| fs::remove_file(&probe));
+    match made {
+        Ok(()) if there == dir => Finding::ok(name, "writable"),
+        Ok(()) => Finding::ok(name, "made on the first start"),
+        Err(error) => Finding::bad(Status::Wrong, name, format!("not writable: {error}"), remedy),
+    }
+}
+
+fn root_secret(config: &Config) -> Finding {
+    match &config.root_secret {
+        RootSecret::MakeAt(path) => {
+            Finding::ok("root secret", format!("{} is made on the first start", path.display()))
+        }
+        RootSecret::Given(_) => {
+            let path = config.secrets.root_file.clone().unwrap_or_else(|| config.data_dir.join("root.key"));
+            if config.secrets.root.is_none() && is_open(&path) {
+                return Finding::bad(
+                    Status::Note,
+                    "root secret",
+                    format!("{} can be read by other users of this machine", path.display()),
+                    format!("chmod 600 {}", path.display()),
+                );
+            }
+            Finding::ok("root secret", "there")
+        }
+    }
+}
+
+/// Whether others than the owner may read a file.
+fn is_open(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o077 != 0)
+}
+
+fn tls(tls: &Tls) -> Finding {
+    match load(tls) {
+        Ok(count) => Finding::ok("TLS certificate", format!("{count} certificates, and the key is the first one's")),
+        Err(what) => Finding::bad(
+            Status::Wrong,
+            "TLS certificate",
+            what,
+            "give the certificate chain and the private key of its first certificate, both PEM",
+        ),
+    }
+}
+
+/// Loads chain and key as the listener does; the number of certificates.
+fn load(tls: &Tls) -> Result<usize, String> {
+    let shown = tls.cert_file.display();
+    let chain = CertificateDer::pem_file_iter(&tls.cert_file).map_err(|error| format!("{shown}: {error}"))?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| format!("{shown}: {error}"))?;
+    if chain.is_empty() {
+        return Err(format!("{shown} holds no certificate"));
+    }
+    let count = chain.len();
+    let key =
+        PrivateKeyDer::from_pem_file(&tls.key_file).map_err(|error| format!("{}: {error}", tls.key_file.display()))?;
+    CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()).map_err(|error| error.to_string())?;
+    Ok(count)
+}
+
+/// What works and may still not be what was meant.
+fn advice(config: &Config) -> Vec<Finding> {
+    let mut notes: Vec<(String, String, &str)> = Vec::new();
+    if config.login.link_ttl > Duration::from_secs(600) {
+        notes.push((
+            "login.link_ttl".into(),
+            "longer than the 10 minutes that OWASP ASVS asks for".into(),
+            "set it to 10m where people read their mail at once",
+        ));
+    }
+    if config.mail.is_none() {
+        notes.push(("mail".into(), "no mail server, so nobody can sign in by mail".into(), "add [mail]"));
+    }
+    if config.rules.is_empty() {
+        notes.push(("rules".into(), "no rule, so every request to an app is denied".into(), "add [[rules]]"));
+    }
+    let rules = RuleSet::new(config.core_rules());
+    for (later, earlier) in rules.unreachable() {
+        notes.push((
+            format!("rules[{later}]"),
+            format!("never decides: rules[{earlier}] matches all of its paths first, whatever the method"),
+            "put the narrower path first, or remove the rule",
+        ));
+    }
+    for (i, rule) in config.rules.iter().enumerate() {
+        if config.license.provider == Provider::None
+            && rule.license.is_some_and(|license| license != doorward_core::rule::LicenseMode::None)
+        {
+            notes.push((
+                format!("rules[{i}].license"),
+                "asks for a license, and there is no provider that could say who has one: it denies everybody".into(),
+                "set [license] provider, or remove `license` from the rule",
+            ));
+        }
+    }
+    notes.into_iter().map(|(name, detail, remedy)| Finding::bad(Status::Note, name, detail, remedy)).collect()
+}

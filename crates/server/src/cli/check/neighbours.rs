@@ -1,0 +1,135 @@
+//! Everything that only others can answer: database, mail server, issuers, apps. All asked at once, each
+//! with a limit on time and size.
+
+use std::time::Duration;
+
+use doorward_core::time::Timestamp;
+use doorward_gate::{
+    clock::Clock,
+    mail::{Mailer, SmtpMailer},
+};
+use futures_util::future::{BoxFuture, join_all};
+
+use super::{
+    super::{fetch, open_store},
+    Finding, Status,
+};
+use crate::config::{Config, Issuer, KeySource, Mail, ResolvedApp, StoreUrl};
+
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) async fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
+    let apps = config.resolved_apps();
+    let mut checks: Vec<BoxFuture<'_, Finding>> = vec![Box::pin(store(config, clock))];
+    if let Some(settings) = &config.mail {
+        checks.push(Box::pin(mail(settings)));
+    }
+    for settings in &config.issuers {
+        checks.push(Box::pin(issuer(settings, clock)));
+    }
+    checks.extend(apps.iter().map(|one| -> BoxFuture<'_, Finding> { Box::pin(app(one)) }));
+    join_all(checks).await
+}
+
+async fn store(config: &Config, clock: &Clock) -> Finding {
+    let name = format!("store {}", config.store.url);
+    if let StoreUrl::Sqlite(path) = &config.store.url
+        && !config.data_dir.join(path).exists()
+    {
+        return Finding::ok(name, "made on the first start");
+    }
+    let Ok(store) = open_store(config, clock) else {
+        return Finding::bad(Status::Wrong, name, "the URL cannot be used", "see [store] in `doorward docs config`");
+    };
+    let ready = store.wait_ready(STORE_TIMEOUT).await;
+    let answer = match ready {
+        Ok(()) => tokio::time::timeout(STORE_TIMEOUT, store.ping())
+            .await
+            .unwrap_or(Err(doorward_store::StoreError::Timeout { op: "ping" })),
+        Err(error) => Err(error),
+    };
+    store.close().await;
+    match answer {
+        Ok(()) => Finding::ok(name, "answers"),
+        Err(error) => Finding::bad(
+            Status::Down,
+            name,
+            error.to_string(),
+            "start the database, or correct `store.url`; Doorward itself starts without it and keeps trying",
+        ),
+    }
+}
+
+async fn mail(settings: &Mail) -> Finding {
+    let name = format!("mail server {}", settings.url);
+    let mailer = match SmtpMailer::new(settings.url.expose(), &settings.from.to_string()) {
+        Ok(mailer) => Mailer::Smtp(mailer),
+        Err(error) => return Finding::bad(Status::Wrong, name, error.problem, error.remedy),
+    };
+    match mailer.ping().await {
+        Ok(()) => Finding::ok(name, "answers"),
+        Err(error) => Finding::bad(
+            Status::Down,
+            name,
+            error.to_string(),
+            "start the mail server, or correct `mail.url`; mails wait in the outbox meanwhile",
+        ),
+    }
+}
+
+async fn issuer(settings: &Issuer, clock: &Clock) -> Finding {
+    let name = format!("issuer {}", settings.name.0);
+    let (set, their_time, from) = match settings.keys.source() {
+        Some(KeySource::Given(set)) => (set.clone(), None, "the configuration".to_owned()),
+        Some(KeySource::Single(_)) => return Finding::ok(name, "one key, from the configuration"),
+        None => return Finding::bad(Status::Wrong, name, "no source of keys", "set `jwks_url`"),
+        Some(KeySource::Url(url)) => match fetch::key_set(url, settings.keys.fetch_timeout).await {
+            Ok(fetched) => (fetched.set, fetched.their_time, url.to_string()),
+            Err(why) => {
+                return Finding::bad(
+                    Status::Down,
+                    name,
+                    format!("{url}: {why}"),
+                    "start the issuer, or correct `keys.jwks_url`; known keys stay in use for `max_stale`",
+                );
+            }
+        },
+    };
+    if set.is_empty() {
+        let why: Vec<String> = set.skipped().iter().map(ToString::to_string).collect();
+        let detail = format!("{from}: no usable key ({})", why.join("; "));
+        return Finding::bad(
+            Status::Down,
+            name,
+            detail,
+            "have the issuer publish a signing key that `algorithms` admits",
+        );
+    }
+    let policy = settings.policy();
+    if !set.keys().any(|(_, key)| settings.algorithms.iter().any(|one| key.algorithms().contains(*one))) {
+        let detail = format!("{from}: no key for the algorithms that are allowed ({:?})", policy.algorithms);
+        return Finding::bad(Status::Wrong, name, detail, "name the issuer's algorithm in `algorithms`");
+    }
+    if let Some(skew) = their_time.map(|at| apart(at, clock.now().wall)).filter(|skew| *skew > settings.clock_tolerance)
+    {
+        let detail = format!("its clock and ours are {} s apart, more than `clock_tolerance`", skew.as_secs());
+        return Finding::bad(Status::Note, name, detail, "set both clocks, for example with NTP");
+    }
+    Finding::ok(name, format!("{} keys from {from}", set.len()))
+}
+
+fn apart(one: Timestamp, other: Timestamp) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+async fn app(app: &ResolvedApp) -> Finding {
+    let name = format!("app {}", app.name);
+    let (host, port) = app.app.upstream.host_and_port();
+    let limit = app.app.timeout.connect;
+    let what = match tokio::time::timeout(limit, tokio::net::TcpStream::connect((host.as_str(), port))).await {
+        Ok(Ok(_)) => return Finding::ok(name, format!("{} accepts connections", app.app.upstream)),
+        Ok(Err(error)) => format!("{}: {error}", app.app.upstream),
+        Err(_) => format!("{}: no connection within {limit:?}", app.app.upstream),
+    };
+    Finding::bad(Status::Down, name, what, "start the app, or correct its `upstream`")
+}

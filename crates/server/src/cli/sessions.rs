@@ -1,0 +1,50 @@
+//! `sessions`: ending them.
+
+use clap::{Args, Subcommand};
+use doorward_core::{audit::EventKind, effects::Effects, revocation::Scope, user::Email};
+use doorward_gate::clock::Clock;
+use doorward_store::{Store, Which};
+use serde_json::json;
+
+use super::{
+    Failure, Out,
+    users::{event, find, parse_email, revocation},
+};
+
+/// Sessions.
+#[derive(Debug, Subcommand)]
+pub enum Sessions {
+    /// End sessions; a running server follows within a second.
+    Revoke(Revoke),
+}
+
+/// End sessions.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Revoke {
+    /// All sessions of this user.
+    #[arg(long, value_name = "EMAIL", value_parser = parse_email)]
+    user: Option<Email>,
+    /// All sessions of everybody.
+    #[arg(long)]
+    all: bool,
+}
+
+impl Sessions {
+    pub(super) async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        let Self::Revoke(revoke) = self;
+        let at = clock.now().wall;
+        let mut event = event(EventKind::SessionRevoked, at);
+        let (which, scope, whose) = match &revoke.user {
+            Some(email) => {
+                let id = find(store, email).await?.id;
+                event = event.about(id);
+                (Which::User(id), Scope::UserSessions { id }, email.to_string())
+            }
+            None => (Which::All, Scope::AllSessions, "everybody".to_owned()),
+        };
+        let effects = Effects::audited(event).with_revocation(revocation(scope, at, "command"));
+        let ended = store.end_sessions(which, effects).await?;
+        out.say(&json!({ "ended": ended }), &format!("{ended} sessions of {whose} ended"))
+    }
+}

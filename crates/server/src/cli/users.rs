@@ -1,0 +1,192 @@
+//! `users`: who may sign in.
+
+use clap::{Args, Subcommand};
+use doorward_core::{
+    audit::{AuditEvent, EventKind},
+    effects::Effects,
+    id::UserId,
+    revocation::{NewRevocation, Scope},
+    time::Timestamp,
+    user::{Email, LinkStatus, User},
+};
+use doorward_gate::clock::Clock;
+use doorward_store::{Changed, CreateUser, Store, Which};
+use serde::Serialize;
+
+use super::{Failure, Out, output::time};
+
+/// People who may sign in.
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Make a user, who can then sign in by mail.
+    Add(Add),
+    /// List users.
+    List,
+    /// Suspend a user: sessions end at once, and no new one begins.
+    Ban(One),
+    /// Let a suspended user sign in again.
+    Unban(One),
+}
+
+/// Make a user.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Mail address.
+    #[arg(value_name = "EMAIL", value_parser = parse_email)]
+    email: Email,
+    /// Let the user administer this installation.
+    #[arg(long)]
+    admin: bool,
+    /// Subject at the license provider, confirmed by the first sign-in.
+    #[arg(long, value_name = "SUBJECT")]
+    pending_subject: Option<String>,
+}
+
+/// One user.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Mail address.
+    #[arg(value_name = "EMAIL", value_parser = parse_email)]
+    email: Email,
+}
+
+pub(super) fn parse_email(text: &str) -> Result<Email, String> {
+    Email::parse(text).ok_or_else(|| "not a mail address; write name@example.com".to_owned())
+}
+
+/// The user with this address.
+pub(super) async fn find(store: &Store, email: &Email) -> Result<User, Failure> {
+    let found = store.user_by_email(email.clone()).await?;
+    found.ok_or_else(|| Failure::Failed(format!("there is no user {email}; `doorward users list` shows who there is")))
+}
+
+/// An event that a command caused.
+pub(super) fn event(kind: EventKind, at: Timestamp) -> AuditEvent {
+    let mut event = AuditEvent::new(kind, at);
+    event.detail.more.insert("by".to_owned(), "command line".into());
+    event
+}
+
+/// A revocation that a command caused.
+pub(super) fn revocation(scope: Scope, at: Timestamp, why: &str) -> NewRevocation {
+    NewRevocation { scope, at, until: None, why: why.to_owned() }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    email: String,
+    admin: bool,
+    email_verified: bool,
+    banned_at: Option<String>,
+    created_at: String,
+}
+
+impl From<&User> for Shown {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: user.email.to_string(),
+            admin: user.admin,
+            email_verified: user.email_verified,
+            banned_at: user.banned_at.map(time),
+            created_at: time(user.created_at),
+        }
+    }
+}
+
+impl Users {
+    pub(super) async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Add(add) => add.run(store, clock, out).await,
+            Self::List => list(store, out).await,
+            Self::Ban(one) => ban(store, clock, &one.email, out).await,
+            Self::Unban(one) => unban(store, clock, &one.email, out).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        let at = clock.now().wall;
+        let user = User {
+            id: UserId::mint(at, clock.random()),
+            email: self.email.clone(),
+            email_verified: false,
+            admin: self.admin,
+            version: 0,
+            banned_at: None,
+            link_status: self.pending_subject.as_ref().map(|_| LinkStatus::PendingVerify),
+            candidate_subject: self.pending_subject.clone(),
+            created_at: at,
+        };
+        let effects = Effects::audited(event(EventKind::UserCreated, at).about(user.id));
+        match store.create_user(user.clone(), effects).await? {
+            CreateUser::Created => {
+                let role = if user.admin { ", who administers this installation" } else { "" };
+                out.say(&Shown::from(&user), &format!("added {}{role}", user.email))
+            }
+            CreateUser::EmailTaken => Err(Failure::Failed(format!("{} is a user already", user.email))),
+        }
+    }
+}
+
+async fn list(store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
+    let mut users: Vec<User> = Vec::new();
+    // Each page begins after the last id of the one before it, so this ends with the users.
+    loop {
+        let page = store.users(users.last().map(|user| user.id), 1000).await?;
+        if page.is_empty() {
+            break;
+        }
+        users.extend(page);
+    }
+    if out.json {
+        return out.json(&users.iter().map(Shown::from).collect::<Vec<_>>());
+    }
+    if users.is_empty() {
+        return out.line("no users yet; `doorward users add EMAIL` makes one");
+    }
+    let rows = users.iter().map(|user| {
+        let state = match user.banned_at {
+            Some(at) => format!("banned since {}", time(at)),
+            None if user.email_verified => "active".to_owned(),
+            None => "never signed in".to_owned(),
+        };
+        let role = if user.admin { "admin" } else { "user" };
+        vec![user.email.to_string(), role.to_owned(), state, time(user.created_at)]
+    });
+    out.table(&["EMAIL", "ROLE", "STATE", "MADE"], &rows.collect::<Vec<_>>())
+}
+
+async fn ban(store: &Store, clock: &Clock, email: &Email, out: &mut Out<'_>) -> Result<(), Failure> {
+    let user = find(store, email).await?;
+    let at = clock.now().wall;
+    let banned_at = user.banned_at.unwrap_or(at);
+    let effects = Effects::audited(event(EventKind::UserBanned, at).about(user.id))
+        .with_revocation(revocation(Scope::User { id: user.id }, at, "ban"))
+        .with_revocation(revocation(Scope::UserSessions { id: user.id }, at, "ban"));
+    let Changed::Changed(user) = store.set_banned(user.id, Some(banned_at), effects).await? else {
+        return Err(Failure::Failed(format!("{email} was removed meanwhile")));
+    };
+    // From here on nobody gets in; this removes the rows and is repeated by banning again.
+    let ended = store.end_sessions(Which::User(user.id), Effects::default()).await?;
+    out.say(&Shown::from(&user), &format!("banned {email}; {ended} sessions ended"))
+}
+
+async fn unban(store: &Store, clock: &Clock, email: &Email, out: &mut Out<'_>) -> Result<(), Failure> {
+    let user = find(store, email).await?;
+    if user.banned_at.is_none() {
+        return out.say(&Shown::from(&user), &format!("{email} is not banned"));
+    }
+    let at = clock.now().wall;
+    let effects = Effects::audited(event(EventKind::UserUnbanned, at).about(user.id)).with_revocation(revocation(
+        Scope::User { id: user.id },
+        at,
+        "unban",
+    ));
+    match store.set_banned(user.id, None, effects).await? {
+        Changed::Changed(user) => out.say(&Shown::from(&user), &format!("{email} may sign in again")),
+        Changed::Unknown => Err(Failure::Failed(format!("{email} was removed meanwhile"))),
+    }
+}
