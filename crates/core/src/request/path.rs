@@ -112,6 +112,9 @@ impl<'a> RequestPath<'a> {
     /// Longest accepted path in bytes (RFC 9110 §4.1 asks for 8,000 at least).
     pub const MAX: usize = 8192;
 
+    /// Longest accepted odd path: all of its readings are made, so it costs more than its length.
+    pub const MAX_ODD: usize = 1024;
+
     /// Reads a request target exactly as it arrived: path, and query if any.
     ///
     /// In [`PathMode::Strict`] nothing odd passes. In [`PathMode::SameRule`] dot and empty segments,
@@ -122,14 +125,10 @@ impl<'a> RequestPath<'a> {
     /// # Errors
     /// `request_malformed`, with the [`PathFault`] in its note.
     pub fn parse(target: &'a str, mode: PathMode) -> Result<Self, Denial> {
-        let read = Self::read(target).map_err(PathFault::denial)?;
-        match read.oddity {
-            Some(fault) if mode == PathMode::Strict => Err(fault.denial()),
-            _ => Ok(read),
-        }
+        Self::read(target, mode).map_err(PathFault::denial)
     }
 
-    fn read(target: &'a str) -> Result<Self, PathFault> {
+    fn read(target: &'a str, mode: PathMode) -> Result<Self, PathFault> {
         let bytes = target.as_bytes();
         if bytes.first() != Some(&b'/') {
             return Err(PathFault::NotOriginForm);
@@ -167,10 +166,15 @@ impl<'a> RequestPath<'a> {
         if several {
             let decoded = decode(read.raw().as_bytes()).ok_or(PathFault::BadEscape)?;
             read.oddity = read.oddity.or(odd_decoded(read.raw().as_bytes(), &decoded)?);
-            read.readings = readings(read.raw().as_bytes(), decoded);
+            if read.oddity.is_none() {
+                read.readings = readings(read.raw().as_bytes(), decoded);
+            }
         }
-        if read.oddity.is_some() {
-            read.readings = odd_readings(read.raw().as_bytes());
+        match read.oddity {
+            Some(fault) if mode == PathMode::Strict => return Err(fault),
+            Some(_) if at > Self::MAX_ODD => return Err(PathFault::TooLong),
+            Some(_) => read.readings = odd_readings(read.raw().as_bytes()),
+            None => {}
         }
         read.has_upper |= read.readings.iter().any(|reading| reading.path.iter().any(u8::is_ascii_uppercase));
         Ok(read)
@@ -338,13 +342,14 @@ fn push_new(readings: &mut Vec<Reading>, path: Vec<u8>, may_miss: bool) {
 /// The readings of a path that is not odd: decoded, raw, parameters cut before and after decoding.
 fn readings(raw: &[u8], decoded: Vec<u8>) -> Vec<Reading> {
     let mut readings = Vec::with_capacity(2);
-    let cut = merge_slashes(&cut_params(&decoded));
-    let cut_first = merge_slashes(&decode_good(&cut_params(raw), false));
-    let no_query = cut_query(&decoded);
+    let has = |path: &[u8], marks: &[u8]| path.iter().any(|byte| marks.contains(byte));
+    let cut = has(&decoded, b";").then(|| merge_slashes(&cut_params(&decoded)));
+    let cut_first = has(raw, b";").then(|| merge_slashes(&decode_good(&cut_params(raw), false)));
+    let no_query = has(&decoded, b"?#").then(|| cut_query(&decoded));
     readings.push(Reading { path: decoded, may_miss: false });
-    push_new(&mut readings, cut, false);
-    push_new(&mut readings, cut_first, false);
-    push_new(&mut readings, no_query, false);
+    for path in [cut, cut_first, no_query].into_iter().flatten() {
+        push_new(&mut readings, path, false);
+    }
     push_new(&mut readings, raw.to_vec(), true);
     readings
 }
@@ -378,7 +383,7 @@ mod tests {
     use super::*;
 
     fn fault(target: &str) -> Option<PathFault> {
-        RequestPath::read(target).map_or_else(Some, |path| path.oddity)
+        RequestPath::read(target, PathMode::Strict).err()
     }
 
     #[test]
@@ -422,6 +427,9 @@ mod tests {
         assert!(RequestPath::parse("/a%2fb", PathMode::Strict).is_err());
         let odd = RequestPath::parse("/a%2fb", PathMode::SameRule).unwrap();
         assert_eq!(odd.oddity(), Some(PathFault::EncodedSlash));
+        let long = |length: usize| format!("/{}%2f", "a".repeat(length - 4));
+        assert!(RequestPath::parse(&long(RequestPath::MAX_ODD), PathMode::SameRule).is_ok());
+        assert!(RequestPath::parse(&long(RequestPath::MAX_ODD + 1), PathMode::SameRule).is_err());
         assert!(odd.readings().iter().any(|reading| reading.path == b"/a/b"));
         for target in ["/%00", "/a#b", "/%ff", "/%zz", "*", "http://a/"] {
             assert!(RequestPath::parse(target, PathMode::SameRule).is_err(), "{target}");
