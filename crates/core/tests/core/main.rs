@@ -5,6 +5,7 @@
 mod api_key_vectors;
 mod cookie_vectors;
 mod family_vectors;
+mod handshake_vectors;
 mod header_vectors;
 mod keys_sim;
 mod path_vectors;

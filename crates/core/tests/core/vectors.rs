@@ -17,6 +17,7 @@ const READERS: &[(&str, &str)] = &[
     ("own/redirect-targets.json", "crates/core/tests/core/redirect_vectors.rs"),
     ("oauth2-proxy/openredirects.json", "crates/core/tests/core/redirect_vectors.rs"),
     ("own/api-keys.json", "crates/core/tests/core/api_key_vectors.rs"),
+    ("own/websocket.json", "crates/core/tests/core/handshake_vectors.rs"),
     ("own/forward-family.json", "crates/core/tests/core/family_vectors.rs"),
 ];
 
