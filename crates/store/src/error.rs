@@ -14,7 +14,7 @@ pub enum StoreError {
         /// What is known about it.
         note: String,
     },
-    /// No answer within the deadline. Whether the change was made is unknown.
+    /// No answer within the deadline, or the connection broke during the commit. Whether the change was made is unknown.
     #[error("{op} got no answer from the store in time")]
     Timeout {
         /// The operation.

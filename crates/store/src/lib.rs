@@ -30,6 +30,8 @@ mod migrate;
 mod model;
 mod op;
 mod outbox;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod revocations;
 mod sessions;
 mod sql;

@@ -278,6 +278,8 @@ pub(crate) enum DbError {
     Unavailable(String),
     /// Two transactions got in each other's way; the same operation may be tried again at once.
     Conflict(String),
+    /// The connection broke while the commit was on its way: made or not, nobody knows.
+    CommitLost(String),
     /// Never: constraint, syntax, damaged row.
     Fault(String),
 }
@@ -285,7 +287,9 @@ pub(crate) enum DbError {
 impl fmt::Display for DbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(note) | Self::Conflict(note) | Self::Fault(note) => f.write_str(note),
+            Self::Unavailable(note) | Self::Conflict(note) | Self::CommitLost(note) | Self::Fault(note) => {
+                f.write_str(note)
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ enum Backend {
     Memory(Memory),
     #[cfg(feature = "sqlite")]
     Sqlite(crate::sqlite::Sqlite),
-    #[cfg(any())]
+    #[cfg(feature = "postgres")]
     Postgres(crate::postgres::Postgres),
 }
 
@@ -74,12 +74,12 @@ impl Store {
             return Err(StoreConfigError::NotBuilt { engine: "sqlite" });
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            #[cfg(any())]
+            #[cfg(feature = "postgres")]
             {
                 let backend = crate::postgres::Postgres::open(url, &options, ready.clone())?;
                 return Ok(Self::with(Backend::Postgres(backend), ready, options.deadline));
             }
-            #[cfg(not(any()))]
+            #[cfg(not(feature = "postgres"))]
             return Err(StoreConfigError::NotBuilt { engine: "postgres" });
         }
         Err(StoreConfigError::UnknownScheme)
@@ -95,7 +95,7 @@ impl Store {
             Backend::Memory(_) => "memory",
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(_) => "sqlite",
-            #[cfg(any())]
+            #[cfg(feature = "postgres")]
             Backend::Postgres(_) => "postgres",
         }
     }
@@ -137,7 +137,7 @@ impl Store {
             Backend::Memory(_) => {}
             #[cfg(feature = "sqlite")]
             Backend::Sqlite(sqlite) => sqlite.close().await,
-            #[cfg(any())]
+            #[cfg(feature = "postgres")]
             Backend::Postgres(postgres) => postgres.close().await,
         }
     }
@@ -158,7 +158,7 @@ impl Store {
                 Backend::Memory(memory) => memory.read(&op),
                 #[cfg(feature = "sqlite")]
                 Backend::Sqlite(sqlite) => sqlite.read(op).await,
-                #[cfg(any())]
+                #[cfg(feature = "postgres")]
                 Backend::Postgres(postgres) => postgres.read(op).await,
             }
         };
@@ -174,7 +174,7 @@ impl Store {
                 Backend::Memory(memory) => memory.write(&op, &effects),
                 #[cfg(feature = "sqlite")]
                 Backend::Sqlite(sqlite) => sqlite.write(op, effects).await,
-                #[cfg(any())]
+                #[cfg(feature = "postgres")]
                 Backend::Postgres(postgres) => postgres.write(op, effects).await,
             }
         };
@@ -194,6 +194,10 @@ impl Store {
 fn named(op: &'static str, error: DbError) -> StoreError {
     match error {
         DbError::Unavailable(note) | DbError::Conflict(note) => StoreError::Unavailable { note },
+        DbError::CommitLost(note) => {
+            tracing::warn!(op, note, "the connection broke while a commit was on its way");
+            StoreError::Timeout { op }
+        }
         DbError::Fault(note) => StoreError::Fault { op, note },
     }
 }

@@ -9,5 +9,6 @@ pub mod issuer;
 pub mod mail;
 pub mod neighbour;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod proxies;

@@ -104,7 +104,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), DbError> {
 fn in_migration(version: i64, error: &Error) -> DbError {
     match failed(error) {
         DbError::Fault(note) => DbError::Fault(format!("migration {version}: {note}")),
-        other @ (DbError::Unavailable(_) | DbError::Conflict(_)) => other,
+        other @ (DbError::Unavailable(_) | DbError::Conflict(_) | DbError::CommitLost(_)) => other,
     }
 }
 
@@ -181,7 +181,7 @@ fn prepared_column(row: &rusqlite::Row<'_>, column: usize) -> String {
 fn at(statement: &Statement, error: &Error) -> DbError {
     match failed(error) {
         DbError::Fault(note) => DbError::Fault(format!("{}: {note}", statement.name)),
-        other @ (DbError::Unavailable(_) | DbError::Conflict(_)) => other,
+        other @ (DbError::Unavailable(_) | DbError::Conflict(_) | DbError::CommitLost(_)) => other,
     }
 }
 

@@ -46,3 +46,25 @@ mod sqlite {
     }
     for_each_case!(tests);
 }
+
+mod postgres {
+    use super::*;
+
+    macro_rules! tests {
+        ($($case:ident,)+) => { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let Some(server) = doorward_testkit::postgres::shared() else { return };
+                let url = server.database();
+                let a = Store::open(&url, options(std::path::Path::new(""), 1)).unwrap();
+                let b = Store::open(&url, options(std::path::Path::new(""), 2)).unwrap();
+                a.wait_ready(WITHIN).await.unwrap();
+                b.wait_ready(WITHIN).await.unwrap();
+                doorward_store::conformance::$case(a.clone(), b.clone()).await;
+                a.close().await;
+                b.close().await;
+            }
+        )+ };
+    }
+    for_each_case!(tests);
+}

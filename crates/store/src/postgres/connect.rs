@@ -1,0 +1,173 @@
+//! How a PostgreSQL URL is read and a connection made.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use rustls_platform_verifier::BuilderVerifierExt as _;
+use tokio::{sync::watch, time::timeout};
+use tokio_postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::connection::failed;
+use crate::{StoreConfigError, sql::DbError};
+
+/// How long connecting and signing in may take.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// Where the database is and how to get there.
+pub(super) struct Target {
+    config: Config,
+    roots: Option<Arc<RootCertStore>>,
+    /// `host/database`, without user and password.
+    pub(super) name: String,
+}
+
+/// Reads a URL. TLS is verified whenever it is used: `require` and `prefer` do not mean less than `verify-full`.
+///
+/// Without `sslmode`, a loopback or local-socket server is spoken to in the clear, any other with `prefer`.
+pub(super) fn parse_url(url: &str) -> Result<Target, StoreConfigError> {
+    let bad = |note: &str| StoreConfigError::BadUrl { note: note.to_owned() };
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (mut kept, mut mode, mut root_file) = (Vec::new(), None, None);
+    for segment in query.split('&').filter(|segment| !segment.is_empty()) {
+        let value = || url::form_urlencoded::parse(segment.as_bytes()).next().map(|(_, value)| value.into_owned());
+        match segment.split_once('=').map_or(segment, |(key, _)| key) {
+            "sslmode" => mode = value(),
+            "sslrootcert" => root_file = value().map(PathBuf::from),
+            _ => kept.push(segment),
+        }
+    }
+    // The driver's error may repeat part of the password, so it is not shown.
+    let rest = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    let mut config: Config = rest.parse().map_err(|_| {
+        bad("host, port or an option is not understood; in a password write / ? # @ : % as %2F %3F %23 %40 %3A %25")
+    })?;
+    let Some(host) = config.get_hosts().first() else { return Err(bad("it names no host")) };
+    let (host, local) = match host {
+        Host::Tcp(host) if host.is_empty() => return Err(bad("it names no host")),
+        Host::Tcp(host) => {
+            let address = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+            (host.clone(), address || host == "localhost")
+        }
+        Host::Unix(folder) => (folder.display().to_string(), true),
+    };
+    config.ssl_mode(match mode.as_deref() {
+        None if local => SslMode::Disable,
+        None | Some("prefer" | "allow") => SslMode::Prefer,
+        Some("disable") => SslMode::Disable,
+        Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
+        Some(_) => return Err(bad("sslmode is none of disable, prefer, require, verify-full")),
+    });
+    let roots = root_file.map(read_roots).transpose()?.map(Arc::new);
+    config
+        .application_name("doorward")
+        .connect_timeout(Duration::from_secs(3))
+        .keepalives_idle(Duration::from_secs(30))
+        .tcp_user_timeout(Duration::from_secs(10));
+    let name = format!("{host}/{}", config.get_dbname().unwrap_or("postgres"));
+    Ok(Target { config, roots, name })
+}
+
+fn read_roots(file: PathBuf) -> Result<RootCertStore, StoreConfigError> {
+    let bad = |note: String| StoreConfigError::BadRootCertificates { note: format!("{}: {note}", file.display()) };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(&file).map_err(|error| bad(error.to_string()))? {
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(bad("it holds no certificate".to_owned())) } else { Ok(roots) }
+}
+
+impl Target {
+    fn tls(&self) -> Result<MakeRustlsConnect, DbError> {
+        let bad = |error: rustls::Error| DbError::Unavailable(format!("TLS cannot be set up: {error}"));
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(bad)?;
+        let builder = match &self.roots {
+            Some(roots) => builder.with_root_certificates(Arc::clone(roots)),
+            None => builder.with_platform_verifier().map_err(bad)?,
+        };
+        Ok(MakeRustlsConnect::new(builder.with_no_client_auth()))
+    }
+
+    /// Connects and settles the session. `gone` becomes true when the connection ends, whoever ends it.
+    pub(super) async fn connect(&self, deadline: Duration) -> Result<(Client, watch::Receiver<bool>), DbError> {
+        let connect = async {
+            let (ended, gone) = watch::channel(false);
+            let client = if self.config.get_ssl_mode() == SslMode::Disable {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(|error| failed(&error))?;
+                tokio::spawn(drive(connection, ended));
+                client
+            } else {
+                let (client, connection) = self.config.connect(self.tls()?).await.map_err(|error| failed(&error))?;
+                tokio::spawn(drive(connection, ended));
+                client
+            };
+            client.batch_execute(&session(deadline)).await.map_err(|error| failed(&error))?;
+            Ok((client, gone))
+        };
+        let slow = || DbError::Unavailable(format!("{} does not answer", self.name));
+        timeout(CONNECT, connect).await.unwrap_or_else(|_| Err(slow()))
+    }
+}
+
+async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>, ended: watch::Sender<bool>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(error = %failed(&error), "a PostgreSQL connection ended");
+    }
+    ended.send_replace(true);
+}
+
+/// The settings that every session runs with: nothing outlives its caller, nothing waits for ever, no answer before
+/// the commit is durable (a stronger setting of the server stays).
+fn session(deadline: Duration) -> String {
+    let millis = deadline.as_millis();
+    format!(
+        "SET default_transaction_isolation = 'read committed'; SET statement_timeout = {millis}; \
+         SET lock_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis}; \
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(url: &str) -> SslMode {
+        parse_url(url).unwrap().config.get_ssl_mode()
+    }
+
+    #[test]
+    fn a_local_server_needs_no_tls_and_a_remote_one_gets_it() {
+        assert_eq!(mode("postgres://app@127.0.0.1/db"), SslMode::Disable);
+        assert_eq!(mode("postgres://app@localhost/db"), SslMode::Disable);
+        assert_eq!(mode("postgres://app@%2Frun%2Fpostgresql/db"), SslMode::Disable);
+        assert_eq!(mode("postgres://app@db.example.com/db"), SslMode::Prefer);
+        assert_eq!(mode("postgres://app@db.example.com/db?sslmode=verify-full"), SslMode::Require);
+        assert_eq!(mode("postgres://app@127.0.0.1/db?connect_timeout=2&sslmode=require"), SslMode::Require);
+    }
+
+    #[test]
+    fn a_url_that_cannot_be_read_does_not_repeat_its_password() {
+        for url in [
+            "postgres://app:hunter2secret@host:port/db",
+            "postgres://app:hunter2secret@host/db?sslmode=hunter2",
+            "postgres://app:hunter2secret@host/db?sslrootcert=/no/such/file",
+            "postgres:///db",
+        ] {
+            let error = parse_url(url).err().unwrap().to_string();
+            assert!(!error.contains("hunter2") && !error.contains("secret@"), "{error}");
+        }
+        let target = parse_url("postgres://app:hunter2@host/db").unwrap();
+        assert_eq!(target.name, "host/db");
+        assert!(!format!("{:?}", target.config).contains("hunter2"));
+    }
+}
