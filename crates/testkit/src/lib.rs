@@ -12,3 +12,5 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxies;
+pub mod upstream;
+pub mod wire;
