@@ -16,14 +16,15 @@ use doorward_core::{
     audit::EventKind,
     decision::Denial,
     effects::{Effects, NewMail},
-    id::{LinkId, MailId},
+    id::{LinkId, MailId, UserId},
     link::{self, Asker, LinkRequest},
     reason::Reason,
     ring::Purpose,
     session::TokenHash,
-    time::Now,
-    user::Email,
+    time::{Now, Timestamp},
+    user::{Email, User},
 };
+use doorward_store::CreateUser;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
@@ -203,11 +204,13 @@ async fn work(flow: &Inner, clients: &Limiter<ClientNet>, addresses: &Limiter<To
 /// Finds the user, mints the link and commits it with its mail.
 async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
     let keys = flow.ring.keys(Purpose::Link)?;
-    let Some(user) = flow.store.user_by_email(ask.email.clone()).await? else {
-        return turn_away(flow, ask, Fate::Unknown).await;
-    };
     let now = flow.clock.now().wall;
     let config = flow.config.load_full();
+    let user = match flow.store.user_by_email(ask.email.clone()).await? {
+        Some(user) => user,
+        None if config.allow_sign_up => sign_up(flow, ask, now).await?,
+        None => return turn_away(flow, ask, Fate::Unknown).await,
+    };
     let request = LinkRequest {
         id: LinkId::mint(now, flow.clock.random()),
         browser: ask.browser,
@@ -240,6 +243,31 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
     };
     flow.store.put_link(link, effects.with_mail(mail)).await?;
     Ok(Fate::Mailed)
+}
+
+/// Makes the user of an unknown address, or finds the one that another request has made meanwhile.
+async fn sign_up(flow: &Inner, ask: &Ask, now: Timestamp) -> Result<User, Denial> {
+    let user = User {
+        id: UserId::mint(now, flow.clock.random()),
+        email: ask.email.clone(),
+        email_verified: false,
+        admin: false,
+        version: 1,
+        banned_at: None,
+        link_status: None,
+        candidate_subject: None,
+        created_at: now,
+    };
+    let mut event = ask.asker.event(EventKind::UserCreated, now).about(user.id);
+    event.detail.more.insert("why".into(), "sign_up".into());
+    match flow.store.create_user(user.clone(), Effects::audited(event)).await? {
+        CreateUser::Created => Ok(user),
+        CreateUser::EmailTaken => {
+            flow.store.user_by_email(ask.email.clone()).await?.ok_or_else(|| {
+                Denial::from(Reason::StoreUnavailable).with_note("a user came and went while signing up")
+            })
+        }
+    }
 }
 
 /// Notes a request that gets no mail. The address goes into the log only as a keyed hash: it may be a

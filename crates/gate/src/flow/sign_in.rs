@@ -42,6 +42,9 @@ pub struct SignInConfig {
     pub link_ttl: Duration,
     /// How long a session lives at most.
     pub absolute: Duration,
+    /// Whether an unknown address becomes a user by asking for a link. The row is made with the link, so a
+    /// stranger can make rows within the limits of a client; they can do nothing until the mail proves them.
+    pub allow_sign_up: bool,
 }
 
 /// What a request for a link brings.

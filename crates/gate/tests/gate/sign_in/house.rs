@@ -125,6 +125,7 @@ pub(super) fn config() -> SignInConfig {
         callback_url: CALLBACK.into(),
         link_ttl: LINK_TTL,
         absolute: Duration::from_secs(7 * 86_400),
+        allow_sign_up: false,
     }
 }
 

@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
-use doorward_core::{effects::Effects, reason::Reason, revocation::Scope, session::SignInMethod};
+use doorward_core::{
+    effects::Effects,
+    link::{self, Link},
+    reason::Reason,
+    revocation::Scope,
+    ring::Purpose,
+    session::SignInMethod,
+    user::Email,
+};
 use doorward_gate::flow::sign_in::Peek;
 use doorward_store::Store;
 
@@ -157,6 +165,12 @@ crate::on_every_store! {
         for junk in ["x", "a.b.c", &session.token.expose(), &token[1..], &format!("{token} ")] {
             assert_eq!(browser.refused(&house, junk).await, Reason::LinkInvalid, "{junk}");
         }
+        let keys = house.ring.keys(Purpose::Link).unwrap();
+        let named = link::parse_token(&token, &keys, house.clock.now()).unwrap().link;
+        let record = house.store.link(named).await.unwrap().unwrap();
+        let forged = Link { email: Email::parse("bert@example.com").unwrap(), ..record };
+        let forged = link::mint_token(&forged, &keys).unwrap();
+        assert_eq!(browser.refused(&house, &forged).await, Reason::LinkInvalid, "the record decides, not the token");
         let other_house = House::over(Store::memory()).await;
         assert_eq!(browser.refused(&other_house, &token).await, Reason::LinkInvalid);
     }

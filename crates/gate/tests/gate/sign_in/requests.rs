@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use doorward_core::{effects::Effects, ring::Purpose};
-use doorward_gate::{flow::sign_in::SignIn, mail::Mailbox};
+use doorward_gate::{
+    flow::sign_in::{SignIn, SignInConfig},
+    mail::Mailbox,
+};
 use doorward_store::Store;
 
 use super::house::{Browser, CALLBACK, House, START, config, until, within};
@@ -61,6 +64,22 @@ crate::on_every_store! {
         house.link(ANNA, &mut Browser::at("192.0.2.1")).await;
         house.clock.advance(Duration::from_secs(12 * 60));
         house.link("bert@example.com", &mut Browser::at("192.0.2.2")).await;
+    }
+
+    async fn an_open_door_makes_one_user_of_a_new_address_and_proves_it_by_the_link(store: Store) {
+        let house = House::over(store).await;
+        house.sign_in.configure(SignInConfig { allow_sign_up: true, ..config() });
+        let mut browser = Browser::at("192.0.2.1");
+        browser.ask(&house, "new@example.com", "/");
+        Browser::at("192.0.2.2").ask(&house, "New@example.com", "/");
+        within("both mails", house.mailbox.arrived(2)).await;
+        let users = house.store.users(None, 10).await.unwrap();
+        assert_eq!(users.len(), 1);
+        assert!(!users[0].admin && !users[0].email_verified);
+        assert_eq!(house.audited("user.created").await.len(), 1);
+        let signed_in = house.signed_in("new@example.com", &mut browser).await;
+        assert_eq!(signed_in.session.user_id, users[0].id);
+        assert!(house.store.user(users[0].id).await.unwrap().unwrap().email_verified);
     }
 
     async fn a_link_leads_to_the_configured_host_and_says_who_asked(store: Store) {
