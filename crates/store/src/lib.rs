@@ -46,3 +46,6 @@ pub use model::{
     OutboxCounts, Purged, Readiness, RevokeApiKey, StoreOptions, Which, WriterHead,
 };
 pub use store::Store;
+
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod tests;

@@ -41,6 +41,9 @@ pub(crate) const TABLE: &str = "CREATE TABLE IF NOT EXISTS doorward_migrations (
 /// The release that runs a migration, for the operator.
 pub(crate) const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
+/// A row of `doorward_migrations`: version and checksum.
+pub(crate) type Applied = (i64, Vec<u8>);
+
 /// The migrations that a database with these rows of `doorward_migrations` still needs.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ struct Inner {
 }
 
 enum Backend {
-    Memory(Memory),
+    Memory(Box<Memory>),
     #[cfg(feature = "sqlite")]
     Sqlite(crate::sqlite::Sqlite),
     #[cfg(feature = "postgres")]
@@ -47,7 +47,7 @@ impl Store {
     /// salts of its audit rows, which are predictable.
     pub fn memory() -> Self {
         let deadline = StoreOptions::new("", [0; 32]).deadline;
-        Self::with(Backend::Memory(Memory::new(&[0; 32])), watch::Sender::new(Readiness::Ready), deadline)
+        Self::with(Backend::Memory(Box::new(Memory::new(&[0; 32]))), watch::Sender::new(Readiness::Ready), deadline)
     }
 
     /// Opens the store that `url` names: `sqlite:FILE` (relative to the data folder) or
@@ -67,7 +67,7 @@ impl Store {
             #[cfg(feature = "sqlite")]
             {
                 let path = crate::sqlite::parse_path(rest, &options)?;
-                let backend = crate::sqlite::Sqlite::open(path, &options, ready.clone());
+                let backend = crate::sqlite::Sqlite::open(path, &options, &ready);
                 return Ok(Self::with(Backend::Sqlite(backend), ready, options.deadline));
             }
             #[cfg(not(feature = "sqlite"))]

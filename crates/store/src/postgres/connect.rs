@@ -1,6 +1,11 @@
 //! How a PostgreSQL URL is read and a connection made.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -65,7 +70,7 @@ pub(super) fn parse_url(url: &str) -> Result<Target, StoreConfigError> {
         Some("require" | "verify-ca" | "verify-full") => SslMode::Require,
         Some(_) => return Err(bad("sslmode is none of disable, prefer, require, verify-full")),
     });
-    let roots = root_file.map(read_roots).transpose()?.map(Arc::new);
+    let roots = root_file.as_deref().map(read_roots).transpose()?.map(Arc::new);
     config
         .application_name("doorward")
         .connect_timeout(Duration::from_secs(3))
@@ -75,10 +80,10 @@ pub(super) fn parse_url(url: &str) -> Result<Target, StoreConfigError> {
     Ok(Target { config, roots, name })
 }
 
-fn read_roots(file: PathBuf) -> Result<RootCertStore, StoreConfigError> {
+fn read_roots(file: &Path) -> Result<RootCertStore, StoreConfigError> {
     let bad = |note: String| StoreConfigError::BadRootCertificates { note: format!("{}: {note}", file.display()) };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&file).map_err(|error| bad(error.to_string()))? {
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))? {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
         roots.add(certificate).map_err(|error| bad(error.to_string()))?;
     }

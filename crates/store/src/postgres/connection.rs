@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     dialect::{self, Dialect},
-    migrate::{self, MIGRATIONS, RELEASE},
+    migrate::{self, Applied, MIGRATIONS, RELEASE},
     sql::{Cell, DbError, Log, Row, Sql, Statement, Value},
 };
 
@@ -130,7 +130,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), DbError> {
 }
 
 /// The rows of `doorward_migrations`; `None` if there is no such table.
-async fn applied(client: &Client) -> Result<Option<Vec<(i64, Vec<u8>)>>, Error> {
+async fn applied(client: &Client) -> Result<Option<Vec<Applied>>, Error> {
     let there = client.query_one("SELECT to_regclass('doorward_migrations') IS NOT NULL", &[]).await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(None);

@@ -13,7 +13,7 @@ use rusqlite::{
 
 use crate::{
     dialect::{self, Dialect},
-    migrate::{self, MIGRATIONS, RELEASE},
+    migrate::{self, Applied, MIGRATIONS, RELEASE},
     sql::{Cell, DbError, Log, Row, Sql, Statement, Value},
 };
 
@@ -109,7 +109,7 @@ fn in_migration(version: i64, error: &Error) -> DbError {
 }
 
 /// The rows of `doorward_migrations`; `None` if there is no such table.
-fn applied(connection: &Connection) -> Result<Option<Vec<(i64, Vec<u8>)>>, Error> {
+fn applied(connection: &Connection) -> Result<Option<Vec<Applied>>, Error> {
     if !connection.table_exists(None, "doorward_migrations")? {
         return Ok(None);
     }

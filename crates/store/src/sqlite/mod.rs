@@ -7,7 +7,7 @@ mod writer;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn parse_path(rest: &str, options: &StoreOptions) -> Result<PathBuf, 
 
 impl Sqlite {
     /// Starts the threads; they open the file and say so through `ready`.
-    pub(crate) fn open(path: PathBuf, options: &StoreOptions, ready: watch::Sender<Readiness>) -> Self {
+    pub(crate) fn open(path: PathBuf, options: &StoreOptions, ready: &watch::Sender<Readiness>) -> Self {
         let (writes, messages) = mpsc::channel(WRITES);
         let reads = Arc::new(Queue::new());
         let chain = Chain::new(&options.seed, 0);
@@ -132,23 +132,26 @@ fn serve(
         thread::sleep(pause);
         pause = (pause * 2).min(PAUSE.1);
     };
-    for connection in connections {
-        let reads = Arc::clone(reads);
-        let spawned = thread::Builder::new().name("sqlite-reader".to_owned()).spawn(move || {
-            let mut connection = connection;
-            while let Some(job) = reads.pop() {
-                job(&mut connection);
-            }
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread for a reader; the others do its work");
-        }
-    }
+    let readers: Vec<JoinHandle<()>> = connections.into_iter().filter_map(|one| reader(one, reads)).collect();
     become_state(ready, Readiness::Ready);
     let close = writer::run(&mut connection, messages, chain);
     reads.close();
-    drop(connection); // writes the log back into the file
+    for reader in readers {
+        reader.join().ok();
+    }
+    drop(connection); // the last one: writes the log back into the file
     drop(close);
+}
+
+fn reader(mut connection: Connection, reads: &Arc<Queue<ReadJob>>) -> Option<JoinHandle<()>> {
+    let reads = Arc::clone(reads);
+    let run = move || {
+        while let Some(job) = reads.pop() {
+            job(&mut connection);
+        }
+    };
+    let spawned = thread::Builder::new().name("sqlite-reader".to_owned()).spawn(run);
+    spawned.inspect_err(|error| tracing::warn!(%error, "no thread for a reader; the others do its work")).ok()
 }
 
 /// Moves on unless the store was closed meanwhile.
