@@ -97,7 +97,7 @@ impl Outbox {
         let mut stop = pin!(stop);
         let mut changed = self.0.store.changed();
         loop {
-            changed.mark_unchanged();
+            let seen = changed.borrow_and_update().mails;
             let is_more_due = self.send_batch().await.map(|tried| tried > 0).unwrap_or_else(|error| {
                 tracing::warn!(%error, "outbox: trying again");
                 false
@@ -111,7 +111,12 @@ impl Outbox {
             tokio::select! {
                 () = &mut stop => return,
                 () = self.0.wake.notified() => {}
-                outcome = changed.changed() => if outcome.is_err() { return },
+                // Other changes do not count: each look at the outbox is a write for the store to order.
+                is_open = async { changed.wait_for(|changes| changes.mails != seen).await.is_ok() } => {
+                    if !is_open {
+                        return;
+                    }
+                }
                 () = tokio::time::sleep(POLL) => {}
             }
         }
