@@ -104,7 +104,7 @@ pub fn is_ours(name: &HeaderName) -> bool {
 }
 
 /// Whether an app could take one name for the other.
-fn is_alike(name: &HeaderName, known: &HeaderName) -> bool {
+pub fn is_alike(name: &HeaderName, known: &HeaderName) -> bool {
     let (name, known) = (bare(name), bare(known));
     let alike = |(a, b): (&u8, &u8)| a == b || !a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric();
     name.len() == known.len() && name.iter().zip(known).all(alike)
@@ -174,7 +174,7 @@ fn strip_cookies(headers: &mut HeaderMap) {
 
 /// Whether a `Set-Cookie` line makes a browser send one of our names: also a nameless cookie whose value
 /// looks like one of them.
-fn sets_our_cookie(line: &HeaderValue) -> bool {
+pub fn sets_our_cookie(line: &HeaderValue) -> bool {
     let crumb = line.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
     let mut crumb = trim(crumb);
     while let [b'=' | b' ' | b'\t', rest @ ..] = crumb {

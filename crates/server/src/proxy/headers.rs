@@ -1,6 +1,10 @@
 //! What is taken off a message on its way through, and what is put on.
 
-use doorward_core::{credential::CookieNames, request::Scheme};
+use doorward_core::{
+    credential::CookieNames,
+    forward::{is_alike, is_ours, is_reserved, sets_our_cookie},
+    request::Scheme,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -44,10 +48,7 @@ pub(super) fn to_upstream(headers: &mut HeaderMap, plan: &ForwardPlan<'_>, upstr
     // Bodies are sent without waiting, so nobody is to be asked whether he expects one; the client is
     // told to go on as soon as its body is wanted.
     headers.remove(EXPECT);
-    remove_all(headers, is_reserved);
-    for name in plan.strip {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| is_reserved(name) || plan.strip.iter().any(|other| is_alike(name, other)));
     if !plan.keep_authorization {
         headers.remove(AUTHORIZATION);
     }
@@ -101,7 +102,7 @@ pub(super) fn sift_request_trailers(trailers: &mut HeaderMap, strip: &[HeaderNam
     remove_hop_by_hop(trailers);
     remove_all(trailers, |name| {
         is_reserved(name)
-            || strip.contains(name)
+            || strip.iter().any(|other| is_alike(name, other))
             || [AUTHORIZATION, COOKIE, HOST, CONTENT_LENGTH, EXPECT, TRAILER].contains(name)
     });
 }
@@ -144,42 +145,6 @@ fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool
     }
 }
 
-/// Whether `name` begins with `prefix` when everything but letters and digits counts as `-`: gateways
-/// of the CGI family make the same variable of `X-Doorward-Org` and `X_Doorward.Org`.
-fn has_prefix(name: &HeaderName, prefix: &str) -> bool {
-    let name = name.as_str().as_bytes();
-    name.len() >= prefix.len() && name.iter().zip(prefix.bytes()).all(|(&byte, wanted)| is_alike(byte, wanted))
-}
-
-/// The same for a whole name.
-fn is_named(name: &HeaderName, wanted: &str) -> bool {
-    name.as_str().len() == wanted.len() && has_prefix(name, wanted)
-}
-
-/// Header names are lower case here.
-fn is_alike(byte: u8, wanted: u8) -> bool {
-    byte == wanted || wanted == b'-' && !byte.is_ascii_alphanumeric()
-}
-
-/// Names in which Doorward speaks.
-fn is_ours(name: &HeaderName) -> bool {
-    has_prefix(name, "x-doorward-")
-}
-
-/// Names that a client may not say anything in: ours, those that tell an app about the client, and those
-/// that tell some apps another path than the one that was judged.
-fn is_reserved(name: &HeaderName) -> bool {
-    match name.as_str().as_bytes().first() {
-        Some(b'x') => {
-            is_ours(name)
-                || ["x-forwarded-", "x-original-", "x-rewrite-"].iter().any(|prefix| has_prefix(name, prefix))
-                || is_named(name, "x-real-ip")
-        }
-        Some(b'f') => is_named(name, "forwarded"),
-        _ => false,
-    }
-}
-
 /// Removes our cookies and `others`; several lines (HTTP/2 clients split them) become one.
 fn sift_cookies(headers: &mut HeaderMap, others: &[&str]) {
     let is_unwanted = |pair: &[u8]| {
@@ -210,19 +175,6 @@ fn sift_cookies(headers: &mut HeaderMap, others: &[&str]) {
     {
         headers.insert(COOKIE, value);
     }
-}
-
-/// Whether a `Set-Cookie` is for a cookie of ours. A cookie without a name is told apart by its value,
-/// since `=sid=x` comes back as `sid=x`.
-fn sets_our_cookie(value: &HeaderValue) -> bool {
-    let pair = value.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default();
-    let mut parts = pair.splitn(3, |&byte| byte == b'=').map(<[u8]>::trim_ascii);
-    let name = match parts.next() {
-        Some(b"") => parts.next().unwrap_or_default(),
-        Some(name) => name,
-        None => return false,
-    };
-    OUR_COOKIES.iter().any(|ours| ours.as_bytes() == name)
 }
 
 #[cfg(test)]

@@ -199,3 +199,14 @@ fn trailers_carry_nothing_that_a_header_could_not() {
     sift_response_trailers(&mut trailers);
     assert_eq!(trailers, map(&[("x-checksum", "1")]));
 }
+
+#[test]
+fn no_spelling_of_a_name_that_the_app_trusts_gets_through() {
+    let strip = [HeaderName::from_static("remote-email")];
+    for name in
+        ["remote-email", "remote_email", "remote.email", "http_remote_email", "true-client-ip", "http_x_doorward_org"]
+    {
+        let got = forwarded(&[(name, "admin")], &ForwardPlan { strip: &strip, ..plan() });
+        assert!(!got.contains_key(name), "{name}");
+    }
+}
