@@ -65,6 +65,23 @@ pub fn mint(key: &MacKey, kind: &str, claims: &impl Serialize) -> Result<String,
     Ok(token)
 }
 
+/// Takes a token apart whose `alg` is HS256 and whose tag is the key's (compared in constant time).
+///
+/// Not verified: `typ` and anything in the payload; [`verify`] does.
+///
+/// # Errors
+/// `token_malformed`, `token_alg_not_allowed`, `token_bad_signature`.
+pub fn open<'t>(key: &MacKey, token: &'t str) -> Result<Compact<'t>, Denial> {
+    let jws = Compact::parse(token)?;
+    if jws.header().algorithm != HeaderAlgorithm::Hs256 {
+        return Err(Reason::TokenAlgNotAllowed.into());
+    }
+    if hmac::verify(&key.0, jws.signing_input(), jws.signature()).is_err() {
+        return Err(Reason::TokenBadSignature.into());
+    }
+    Ok(jws)
+}
+
 /// Verifies a token that [`mint`] made: `alg` is HS256, `typ` is exactly `kind`, the tag fits (compared in
 /// constant time), `exp` is there and has not passed, `nbf` and `iat` do not lie ahead. There is no
 /// tolerance: the clock that minted it is ours.
@@ -75,13 +92,7 @@ pub fn mint(key: &MacKey, kind: &str, claims: &impl Serialize) -> Result<String,
 /// `token_malformed`, `token_alg_not_allowed`, `token_bad_signature`, `token_wrong_type`,
 /// `token_missing_claim`, `token_invalid_claim`, `token_expired`, `token_not_yet_valid`.
 pub fn verify(key: &MacKey, kind: &str, token: &str, now: Now) -> Result<Verified<Claims>, Denial> {
-    let jws = Compact::parse(token)?;
-    if jws.header().algorithm != HeaderAlgorithm::Hs256 {
-        return Err(Reason::TokenAlgNotAllowed.into());
-    }
-    if hmac::verify(&key.0, jws.signing_input(), jws.signature()).is_err() {
-        return Err(Reason::TokenBadSignature.into());
-    }
+    let jws = open(key, token)?;
     if !jws.header().kind.is(kind) {
         return Err(Reason::TokenWrongType.into());
     }

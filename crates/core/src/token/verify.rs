@@ -74,6 +74,15 @@ impl Unverified<'_> {
         &self.jws.header().kind
     }
 
+    /// Whether the token's type is one that `policy` admits; [`verify`] asks again. Asked before keys are
+    /// looked for, it saves the fetch that a token of another kind would cause.
+    ///
+    /// # Errors
+    /// `token_wrong_type`.
+    pub fn check_kind(&self, policy: &TokenPolicy) -> Result<(), Denial> {
+        check_kind(self.kind(), policy)
+    }
+
     /// The issuer that the token claims to be from; good for choosing whose keys to verify with.
     pub fn claimed_issuer(&self) -> Option<&str> {
         self.found.claims.issuer.as_deref()

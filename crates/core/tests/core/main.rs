@@ -5,10 +5,15 @@
 mod api_key_vectors;
 mod cookie_vectors;
 mod family_vectors;
+mod golden_license;
 mod handshake_vectors;
 mod header_vectors;
+mod issuer_captures;
+mod jose_examples;
 mod keys_sim;
 mod path_vectors;
 mod redirect_vectors;
 mod request_props;
+mod strict_profile;
 mod vectors;
+mod wycheproof;

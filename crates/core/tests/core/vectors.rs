@@ -19,9 +19,36 @@ const READERS: &[(&str, &str)] = &[
     ("own/api-keys.json", "crates/core/tests/core/api_key_vectors.rs"),
     ("own/websocket.json", "crates/core/tests/core/handshake_vectors.rs"),
     ("own/forward-family.json", "crates/core/tests/core/family_vectors.rs"),
+    ("own/jwt-strict-profile.json", "crates/core/tests/core/strict_profile.rs"),
+    ("golden/license-jwt.json", "crates/core/tests/core/golden_license.rs"),
+    ("rfc/rfc-examples.json", "crates/core/tests/core/jose_examples.rs"),
+    ("ietf-jose-cookbook/jws/", "crates/core/tests/core/jose_examples.rs"),
+    ("ietf-jose-cookbook/jwk/", "crates/core/tests/core/jose_examples.rs"),
+    ("ietf-jose-cookbook/jwe/", "crates/core/tests/core/jose_examples.rs"),
+    ("ietf-jose-cookbook/rfc7797/", "crates/core/tests/core/jose_examples.rs"),
+    ("ietf-jose-cookbook/curve25519/jws.json", "crates/core/tests/core/jose_examples.rs"),
+    ("wycheproof/ecdsa_secp256r1_sha256_p1363_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/ecdsa_secp384r1_sha384_p1363_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/ed25519_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/hmac_sha256_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/json_web_crypto_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/json_web_encryption_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/json_web_key_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/json_web_signature_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_pss_2048_sha256_mgf1_32_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_pss_2048_sha384_mgf1_48_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_pss_3072_sha256_mgf1_32_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_pss_4096_sha512_mgf1_64_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_pss_misc_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_signature_2048_sha256_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_signature_2048_sha384_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_signature_2048_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_signature_3072_sha256_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("wycheproof/rsa_signature_4096_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("issuers/", "crates/core/tests/core/issuer_captures.rs"),
 ];
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 

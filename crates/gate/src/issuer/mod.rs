@@ -252,7 +252,9 @@ impl Issuers {
             return Err(token.issuer_problem().unwrap_or_else(|| Reason::TokenWrongIssuer.into()));
         };
         let shell = self.0.iter().find(|shell| shell.policy.is_issuer(issuer, now.wall));
-        shell.map(|shell| (shell, token)).ok_or_else(|| Reason::TokenWrongIssuer.into())
+        let shell = shell.ok_or_else(|| Denial::from(Reason::TokenWrongIssuer))?;
+        token.check_kind(&shell.policy)?;
+        Ok((shell, token))
     }
 
     /// The state of every issuer.
