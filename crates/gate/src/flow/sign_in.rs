@@ -202,7 +202,10 @@ impl SignIn {
         let Some((found, _)) = self.0.store.session(session).await? else { return Ok(None) };
         let effects = link::plan_sign_out(&found, &asker, now.wall);
         match self.0.store.end_session(session, effects).await? {
-            End::Ended(session) => Ok(Some(session)),
+            End::Ended(session) => {
+                tracing::info!(user = %session.user_id, session = %session.id, "signed out");
+                Ok(Some(session))
+            }
             End::Unknown => Ok(None),
         }
     }
@@ -236,6 +239,7 @@ impl Inner {
             Some(hash) => self.store.session(hash).await?.map(|(session, _)| session),
             None => None,
         };
+        let replaced = replaces.is_some();
         let token = OpaqueToken::mint(self.clock.random());
         let new = NewSession {
             id: SessionId::mint(now.wall, self.clock.random()),
@@ -248,7 +252,10 @@ impl Inner {
         let (plan, effects) = link::plan_consume(link, new, now.wall);
         let session = plan.session.clone();
         match self.store.consume_link(plan, effects).await? {
-            Consume::Consumed => Ok(SignedIn { token, session, return_to: link.return_to.clone() }),
+            Consume::Consumed => {
+                tracing::info!(user = %user.id, session = %session.id, replaced, "signed in by a link");
+                Ok(SignedIn { token, session, return_to: link.return_to.clone() })
+            }
             Consume::AlreadyUsed => Err(Reason::LinkReused.into()),
             Consume::Unknown => Err(Denial::from(Reason::LinkInvalid).with_note("the link is gone")),
             // Between our look and the transaction: say what is so now, a ban above all.
