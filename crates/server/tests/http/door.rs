@@ -104,6 +104,7 @@ pub(crate) async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.unwrap()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the listener hands it over")]
 fn refuse(denial: Denial) -> Response<Body> {
     let builder = Response::builder().status(denial.reason.status());
     builder.header("x-doorward-reason", denial.reason.code()).body(Body::from(denial.to_string())).unwrap()
