@@ -158,3 +158,61 @@ pub fn check(session: &Session, last_used_at: Timestamp, limits: &SessionLimits,
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const LIMITS: SessionLimits = SessionLimits {
+        idle: Duration::from_secs(3600),
+        absolute: Duration::from_secs(86_400),
+        recent_auth: Duration::from_secs(300),
+    };
+
+    fn session() -> Session {
+        Session {
+            id: SessionId::mint(START, [1; 10]),
+            hash: TokenHash::of(b"t"),
+            user_id: UserId::mint(START, [2; 10]),
+            org_id: None,
+            method: SignInMethod::Password,
+            created_at: START,
+            authenticated_at: START,
+            last_used_at: START,
+            expires_at: START.plus(LIMITS.absolute),
+            ip: None,
+            user_agent: None,
+        }
+    }
+
+    fn verdict(change: impl FnOnce(&mut Session), used: u64, now: u64) -> Result<(), Reason> {
+        let mut session = session();
+        change(&mut session);
+        let at = |seconds| START.plus(Duration::from_secs(seconds));
+        check(&session, at(used), &LIMITS, at(now)).map_err(|denial| denial.reason)
+    }
+
+    #[test]
+    fn a_session_is_over_at_its_limits_whatever_has_been_swept() {
+        assert_eq!(verdict(|_| (), 0, 3599), Ok(()));
+        assert_eq!(verdict(|_| (), 0, 3600), Err(Reason::SessionIdle));
+        assert_eq!(verdict(|_| (), 3600, 7199), Ok(()));
+        assert_eq!(verdict(|_| (), 86_000, 86_399), Ok(()));
+        assert_eq!(verdict(|_| (), 86_399, 86_400), Err(Reason::SessionExpiredAbsolute));
+    }
+
+    #[test]
+    fn the_earlier_of_the_stored_end_and_todays_limit_counts() {
+        let stored =
+            |seconds| move |session: &mut Session| session.expires_at = START.plus(Duration::from_secs(seconds));
+        assert_eq!(verdict(stored(100), 99, 100), Err(Reason::SessionExpiredAbsolute));
+        assert_eq!(verdict(stored(1_000_000), 86_000, 86_400), Err(Reason::SessionExpiredAbsolute));
+    }
+
+    #[test]
+    fn a_use_that_was_written_counts_also_where_the_caller_knows_an_older_one() {
+        let used = |session: &mut Session| session.last_used_at = START.plus(Duration::from_secs(3000));
+        assert_eq!(verdict(used, 0, 6599), Ok(()));
+    }
+}

@@ -163,4 +163,12 @@ mod tests {
         let (_, key) = write(two.path(), "two.example.com");
         assert!(matches!(Tls::load(cert, key), Err(TlsError::Pair(_))));
     }
+
+    #[test]
+    fn early_data_is_not_taken() {
+        // It can be replayed, and nothing in a request would tell (CVE-2024-39321).
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = write(dir.path(), "one.example.com");
+        assert_eq!(Tls::load(cert, key).unwrap().current().max_early_data_size, 0);
+    }
 }

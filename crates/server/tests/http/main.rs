@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers fail the test that asked for them")]
 
+mod attacks;
 mod door;
 mod proxy;
 mod smuggling;

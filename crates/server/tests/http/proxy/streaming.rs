@@ -191,3 +191,29 @@ async fn a_client_that_goes_away_takes_its_request_along() {
     let told = tokio::time::timeout(Duration::from_secs(5), told.wait_for(|told| *told)).await;
     assert!(told.is_ok(), "the app still works for nobody");
 }
+
+#[tokio::test]
+async fn of_many_clients_at_once_each_gets_the_answer_to_its_own_request() {
+    let app = RawUpstream::with(|mut conversation| async move {
+        while let Some(request) = conversation.request().await {
+            let said = request.split(' ').nth(1).unwrap_or_default().to_owned();
+            conversation.say(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len())).await;
+        }
+    })
+    .await;
+    let door = Door::before(app.url()).await;
+    let address = door.address;
+    let clients = (0..50).map(|client| {
+        tokio::spawn(async move {
+            let mut wire = Wire::to(address).await;
+            for turn in 0..40 {
+                wire.send(format!("GET /{client}/{turn} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+                assert_eq!(wire.answer().await.text(), format!("/{client}/{turn}"));
+            }
+        })
+    });
+    for client in futures_util::future::join_all(clients).await {
+        client.unwrap();
+    }
+    assert!(app.heard().len() < 500, "connections are not used again");
+}
