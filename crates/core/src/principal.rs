@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use crate::{
+    credential::CredentialKind,
     id::{ApiKeyId, OrgId, SessionId, UserId},
     session::SignInMethod,
     time::Timestamp,
@@ -86,6 +87,16 @@ pub enum Authenticated {
 }
 
 impl Authenticated {
+    /// What kind of credential it was.
+    pub const fn kind(&self) -> CredentialKind {
+        match self {
+            Self::Session { .. } => CredentialKind::Session,
+            Self::Bearer { .. } => CredentialKind::Bearer,
+            Self::ApiKey { .. } => CredentialKind::ApiKey,
+            Self::Legacy { .. } => CredentialKind::Legacy,
+        }
+    }
+
     /// The word in `X-Doorward-Method`, logs and metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {

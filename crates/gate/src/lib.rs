@@ -2,11 +2,25 @@
 //!
 //! Nothing here installs anything global: clock, mailer, observer and spawner come from the host.
 
+pub mod assertion;
+#[cfg(feature = "axum")]
+pub mod axum;
 pub mod clock;
 #[cfg(feature = "sign-in")]
 pub mod flow;
+pub mod gate;
 pub mod issuer;
 #[cfg(feature = "mail")]
 pub mod mail;
+pub mod observe;
+mod owned;
+pub mod policy;
 pub mod rate;
+mod records;
+pub mod respond;
+mod revoked;
 pub mod ring;
+pub mod tail;
+pub mod tower;
+
+pub use records::SessionEntry;

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::{Denial, Grant, Permitted};
 use crate::{
-    credential::CredentialKind,
     principal::{Authenticated, Principal},
     reason::Reason,
     rule::{Access, LicenseMode, OnStale, Rule},
@@ -70,7 +69,7 @@ pub fn authorize(
 ) -> Result<Grant, Denial> {
     let rule = action.rule;
     if let Access::Credential(kinds) = rule.access
-        && !kinds.contains(kind(&principal.authenticated))
+        && !kinds.contains(principal.authenticated.kind())
     {
         return Err(Reason::RuleDenies.into());
     }
@@ -88,15 +87,6 @@ pub fn authorize(
     check_requirements(&principal.authenticated, rule)?;
     check_license(rule)?;
     Ok(Grant { principal: Some(Permitted(principal)), is_stale })
-}
-
-fn kind(authenticated: &Authenticated) -> CredentialKind {
-    match authenticated {
-        Authenticated::Session { .. } => CredentialKind::Session,
-        Authenticated::Bearer { .. } => CredentialKind::Bearer,
-        Authenticated::ApiKey { .. } => CredentialKind::ApiKey,
-        Authenticated::Legacy { .. } => CredentialKind::Legacy,
-    }
 }
 
 /// Only a session can be recent: an access token is no proof that anybody is present (NIST SP 800-63B-4).

@@ -1,0 +1,87 @@
+//! The policy: everything the file says that decisions depend on, immutable and swapped whole.
+
+use std::{borrow::Cow, sync::Arc};
+
+use doorward_core::{
+    credential::CookieNames,
+    csrf::OriginPolicy,
+    origin::Origin,
+    request::Host,
+    rule::{PathMode, Rule, RuleSet},
+    session::SessionLimits,
+};
+
+/// One `[apps.*]` entry, as far as decisions and identity headers need it. Where it listens is the
+/// proxy's business.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// Name in the config; metric label.
+    pub name: Arc<str>,
+    /// `aud` of the identity assertion.
+    pub audience: Option<Arc<str>>,
+    /// Whether requests carry the signed identity assertion.
+    pub assertion: bool,
+}
+
+/// One version of the policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// Counts up with each swap; in every decision.
+    pub version: u64,
+    /// The apps that rules point to.
+    pub apps: Vec<App>,
+    /// How long sessions live.
+    pub sessions: SessionLimits,
+    /// Cookie names, which depend on the scheme of `public_url`.
+    pub cookies: CookieNames,
+    rules: RuleSet,
+    path_mode: PathMode,
+    origins: OriginPolicy,
+}
+
+impl Policy {
+    /// A policy over `rules`. `origins` holds the origin of `public_url` and those allowed besides it.
+    pub fn new(
+        version: u64,
+        rules: Vec<Rule>,
+        apps: Vec<App>,
+        sessions: SessionLimits,
+        cookies: CookieNames,
+        origins: OriginPolicy,
+    ) -> Self {
+        let rules = RuleSet::new(rules);
+        Self { version, apps, sessions, cookies, path_mode: rules.path_mode(), rules, origins }
+    }
+
+    /// The rules.
+    pub const fn rules(&self) -> &RuleSet {
+        &self.rules
+    }
+
+    /// The mode in which paths are parsed for these rules.
+    pub const fn path_mode(&self) -> PathMode {
+        self.path_mode
+    }
+
+    /// A rule by its index.
+    pub fn rule(&self, index: usize) -> Option<&Rule> {
+        self.rules.rules().get(index)
+    }
+
+    /// The app behind `rule`.
+    pub fn app(&self, rule: &Rule) -> Option<&App> {
+        self.apps.get(rule.app)
+    }
+
+    /// The origins that may send changing requests to `host`: its own and the allowed ones. Cookies belong
+    /// to one host, so every host that rules speak for is an origin of its own and no other host's.
+    pub fn origins(&self, host: &str) -> Cow<'_, OriginPolicy> {
+        match Host::parse(host) {
+            Ok(host) if host.name() != self.origins.own.host() => Cow::Owned(OriginPolicy {
+                own: Origin::new(self.origins.own.scheme(), &host),
+                allowed: self.origins.allowed.clone(),
+            }),
+            _ => Cow::Borrowed(&self.origins),
+        }
+    }
+}

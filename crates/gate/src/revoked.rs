@@ -1,0 +1,175 @@
+//! What the revocation log says, in memory: asked on every request, fed by the tail.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::RwLock,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use doorward_core::{
+    decision::Freshness,
+    id::{ApiKeyId, SessionId, UserId},
+    principal::{Authenticated, Principal},
+    reason::Reason,
+    revocation::{Revocation, Scope},
+    time::{Now, Timestamp},
+};
+
+/// How old the state may be and still count as fresh.
+pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
+
+/// What is revoked. Reads take a short shared lock that no I/O ever holds.
+#[derive(Debug, Default)]
+pub(crate) struct Revoked {
+    state: RwLock<State>,
+    /// Last entry applied.
+    seq: AtomicI64,
+    /// Monotonic milliseconds of the last successful read, plus one; zero before the first.
+    read_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Each with the end of the entry.
+    sessions: HashMap<SessionId, Option<Timestamp>>,
+    api_keys: HashMap<ApiKeyId, Option<Timestamp>>,
+    /// Sessions of the user that began at or before the first time are over.
+    user_sessions: HashMap<UserId, (Timestamp, Option<Timestamp>)>,
+    all_sessions: Option<Timestamp>,
+    /// By issuer name, then `jti` or `sub`.
+    tokens: HashMap<String, HashMap<String, Option<Timestamp>>>,
+    subjects: HashMap<String, HashMap<String, Option<Timestamp>>>,
+}
+
+impl Revoked {
+    /// Position of the last entry applied; the tail reads on from here.
+    pub(crate) fn seq(&self) -> i64 {
+        self.seq.load(Ordering::Acquire)
+    }
+
+    /// Applies entries in order and marks the state as read at `now`.
+    pub(crate) fn apply(&self, entries: &[Revocation], now: Now) {
+        if !entries.is_empty() {
+            let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for entry in entries {
+                state.apply(entry);
+            }
+            if let Some(last) = entries.last() {
+                self.seq.fetch_max(last.seq, Ordering::AcqRel);
+            }
+        }
+        let millis = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX - 1);
+        self.read_at.fetch_max(millis + 1, Ordering::AcqRel);
+    }
+
+    /// Forgets entries whose time is over, so memory is bounded by what is in force.
+    pub(crate) fn sweep(&self, now: Timestamp) {
+        let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let state = &mut *guard;
+        let alive = |until: &Option<Timestamp>| until.is_none_or(|until| until > now);
+        state.sessions.retain(|_, until| alive(until));
+        state.api_keys.retain(|_, until| alive(until));
+        state.user_sessions.retain(|_, (_, until)| alive(until));
+        for map in [&mut state.tokens, &mut state.subjects] {
+            map.values_mut().for_each(|inner| inner.retain(|_, until| alive(until)));
+            map.retain(|_, inner| !inner.is_empty());
+        }
+    }
+
+    /// Whether the state was read within [`FRESH_FOR`].
+    pub(crate) fn freshness(&self, now: Now) -> Freshness {
+        let read_at = self.read_at.load(Ordering::Acquire);
+        let age = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX).saturating_sub(read_at.saturating_sub(1));
+        let limit = u64::try_from(FRESH_FOR.as_millis()).unwrap_or(u64::MAX);
+        if read_at > 0 && age <= limit { Freshness::Fresh } else { Freshness::Stale }
+    }
+
+    /// Why `principal` is revoked, if it is.
+    pub(crate) fn reason(&self, principal: &Principal, now: Timestamp) -> Option<Reason> {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &principal.authenticated {
+            Authenticated::Session { id, created_at, .. } => {
+                let user = principal.user_id?;
+                let over = holds(&state.sessions, id, now)
+                    || state.all_sessions.is_some_and(|at| *created_at <= at)
+                    || state.user_sessions.get(&user).is_some_and(|(at, _)| created_at <= at);
+                over.then_some(Reason::SessionRevoked)
+            }
+            Authenticated::ApiKey { id, .. } => holds(&state.api_keys, id, now).then_some(Reason::ApiKeyRevoked),
+            Authenticated::Bearer { claims } | Authenticated::Legacy { claims } => {
+                let issuer = &*principal.subject.issuer;
+                let listed = |lists: &HashMap<String, HashMap<String, Option<Timestamp>>>, name: &str| {
+                    lists.get(issuer).and_then(|list| list.get(name)).is_some_and(|until| is_in_force(*until, now))
+                };
+                let token = claims.id.as_deref().is_some_and(|jti| listed(&state.tokens, jti));
+                (token || listed(&state.subjects, &principal.subject.subject)).then_some(Reason::TokenRevoked)
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply(&mut self, entry: &Revocation) {
+        let until = entry.entry.until;
+        match &entry.entry.scope {
+            Scope::Session { id } => {
+                self.sessions.insert(*id, until);
+            }
+            Scope::UserSessions { id } => {
+                let slot = self.user_sessions.entry(*id).or_insert((entry.entry.at, until));
+                slot.0 = slot.0.max(entry.entry.at);
+                // The longer of the two ends; `None` is for ever.
+                slot.1 = slot.1.zip(until).map(|(a, b)| a.max(b));
+            }
+            Scope::AllSessions => self.all_sessions = self.all_sessions.max(Some(entry.entry.at)),
+            Scope::ApiKey { id } => {
+                self.api_keys.insert(*id, until);
+            }
+            Scope::Token { issuer, jti } => {
+                self.tokens.entry(issuer.clone()).or_default().insert(jti.clone(), until);
+            }
+            Scope::Subject { issuer, subject } => {
+                self.subjects.entry(issuer.clone()).or_default().insert(subject.clone(), until);
+            }
+            Scope::Lifted { scope } => self.lift(scope),
+            // These void caches; they forbid nothing by themselves.
+            Scope::User { .. } | Scope::KeyRing { .. } => {}
+        }
+    }
+
+    fn lift(&mut self, scope: &Scope) {
+        match scope {
+            Scope::Session { id } => {
+                self.sessions.remove(id);
+            }
+            Scope::ApiKey { id } => {
+                self.api_keys.remove(id);
+            }
+            Scope::Token { issuer, jti } => {
+                if let Some(list) = self.tokens.get_mut(issuer) {
+                    list.remove(jti);
+                }
+            }
+            Scope::Subject { issuer, subject } => {
+                if let Some(list) = self.subjects.get_mut(issuer) {
+                    list.remove(subject);
+                }
+            }
+            Scope::UserSessions { .. }
+            | Scope::AllSessions
+            | Scope::User { .. }
+            | Scope::KeyRing { .. }
+            | Scope::Lifted { .. } => {}
+        }
+    }
+}
+
+fn is_in_force(until: Option<Timestamp>, now: Timestamp) -> bool {
+    until.is_none_or(|until| now < until)
+}
+
+fn holds<K: Eq + Hash>(map: &HashMap<K, Option<Timestamp>>, key: &K, now: Timestamp) -> bool {
+    map.get(key).is_some_and(|until| is_in_force(*until, now))
+}

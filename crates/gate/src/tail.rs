@@ -1,0 +1,142 @@
+//! The gate's background work: follow the revocation log, write touches in batches.
+
+use std::{sync::Arc, time::Duration};
+
+use doorward_core::{
+    principal::Principal,
+    reason::Reason,
+    revocation::{Revocation, Scope},
+    session::TokenHash,
+    time::Timestamp,
+};
+use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
+
+use crate::{
+    gate::{Gate, GateTask},
+    observe::Fault,
+};
+
+/// The log is read at least this often; a command in another process takes effect within it.
+const POLL: Duration = Duration::from_millis(200);
+/// Entries read at once.
+const PAGE: u32 = 1000;
+/// Pages read without a pause; a longer backlog goes on at the next poll.
+const PAGES: usize = 64;
+/// Touches are written this often.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Touches written at once.
+const BATCH: usize = 2048;
+/// How often entries whose time is over are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+
+impl Gate {
+    /// Follows the revocation log and writes touches until the future is dropped or `stop` completes;
+    /// then writes what is still queued.
+    pub async fn run(&self, mut task: GateTask, stop: impl Future<Output = ()>) {
+        let mut poll = tokio::time::interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut flush = tokio::time::interval(FLUSH);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changed = self.store().changed();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = poll.tick() => self.follow().await,
+                Ok(()) = changed.changed() => self.follow().await,
+                _ = flush.tick() => self.write_touches(&mut task).await,
+                _ = sweep.tick() => self.inner().revoked.sweep(self.clock().now().wall),
+            }
+        }
+        self.write_touches(&mut task).await;
+    }
+
+    /// Reads the log up to its end and applies it. A failure leaves the state as it is, and it ages.
+    pub async fn follow(&self) {
+        let inner = self.inner();
+        for _ in 0..PAGES {
+            // The state is as fresh as the moment the question was asked, not the answer's.
+            let now = self.clock().now();
+            let entries = match self.store().revocations_after(inner.revoked.seq(), PAGE).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    inner.observer.fault(Fault::RevocationTail(&error.to_string()));
+                    return;
+                }
+            };
+            let is_last = entries.len() < PAGE as usize;
+            inner.revoked.apply(&entries, now);
+            for entry in entries {
+                inner.records.void(&entry.entry.scope);
+                inner.observer.revoked(&entry);
+                // Nobody may be listening; that is fine.
+                let _ = inner.revocations.send(Arc::new(entry));
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    async fn write_touches(&self, task: &mut GateTask) {
+        let mut batch: Vec<(TokenHash, Timestamp)> = Vec::new();
+        while batch.len() < BATCH {
+            match task.touched.try_recv() {
+                Ok(touch) => batch.push(touch),
+                Err(_) => break,
+            }
+        }
+        if batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.store().touch_sessions(batch).await {
+            // The sessions go on in memory; at worst an idle limit counts from an older use elsewhere.
+            self.inner().observer.fault(Fault::TouchFailed(&error.to_string()));
+        }
+    }
+
+    /// Entries of the revocation log as they are applied, from now on.
+    pub fn revocations(&self) -> tokio::sync::broadcast::Receiver<Arc<Revocation>> {
+        self.inner().revocations.subscribe()
+    }
+
+    /// Completes with the reason when `principal` may no longer hold a socket or stream open: its
+    /// credential was revoked, its user changed, or it ended by itself.
+    pub async fn ended(&self, principal: Arc<Principal>) -> Reason {
+        let mut entries = self.revocations();
+        loop {
+            let now = self.clock().now().wall;
+            if let Some(reason) = self.inner().revoked.reason(&principal, now) {
+                return reason;
+            }
+            if principal.expires_at.is_some_and(|end| now >= end) {
+                return expired(&principal);
+            }
+            let wait = principal.expires_at.map_or(Duration::from_secs(3600), |end| end.since(now));
+            match tokio::time::timeout(wait.min(Duration::from_secs(3600)), entries.recv()).await {
+                Ok(Ok(entry)) => {
+                    if let Scope::User { id } = entry.entry.scope
+                        && principal.user_id == Some(id)
+                    {
+                        return Reason::SessionRevoked;
+                    }
+                }
+                // Too many at once to tell them apart: the state itself is asked at the top.
+                Ok(Err(RecvError::Lagged(_))) | Err(_) => {}
+                // The gate is gone, and this with it.
+                Ok(Err(RecvError::Closed)) => return Reason::SessionRevoked,
+            }
+        }
+    }
+}
+
+fn expired(principal: &Principal) -> Reason {
+    use doorward_core::principal::Authenticated;
+    match principal.authenticated {
+        Authenticated::Session { .. } => Reason::SessionExpiredAbsolute,
+        Authenticated::Bearer { .. } | Authenticated::Legacy { .. } => Reason::TokenExpired,
+        Authenticated::ApiKey { .. } => Reason::ApiKeyExpired,
+    }
+}
