@@ -1,11 +1,15 @@
 //! The binary: routes, pages, proxy, commands, jobs.
 
+mod assemble;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod docs;
+pub mod http;
+mod idle;
+mod jobs;
+pub mod lifecycle;
 pub mod listener;
 pub mod pages;
 pub mod proxy;
-
-mod idle;
+pub mod telemetry;

@@ -1,0 +1,150 @@
+//! From the configuration to the parts that act on it.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use doorward_core::{
+    csrf::{CsrfKey, CsrfKeys, OriginPolicy},
+    forward::IdentityField,
+    origin::Origin,
+    redirect::RedirectPolicy,
+    ring::KeySet,
+    secret::Secret,
+};
+use doorward_gate::{
+    clock::Clock,
+    flow::{
+        LinkWorker,
+        sign_in::{SignIn, SignInConfig},
+    },
+    issuer::{IssuerConfig, Issuers, KeySource},
+    policy::{App, Policy},
+    ring::Ring,
+};
+use doorward_store::Store;
+
+use crate::{
+    config::{self, Config, ResolvedApp},
+    http::{OwnRules, Site, SiteApp, cookies::Cookies},
+    pages,
+    proxy::{ProxyOptions, Upstream, UpstreamOptions},
+};
+
+/// What one version of the configuration becomes.
+pub(crate) struct Assembled {
+    /// For decisions.
+    pub policy: Policy,
+    /// For tokens.
+    pub issuers: Issuers,
+    /// For the HTTP surface.
+    pub site: Site,
+}
+
+/// Builds everything that is swapped together. Nothing is opened or fetched.
+///
+/// # Errors
+/// What only shows when parts are built, in words for the operator.
+pub(crate) fn assemble(
+    config: &Config,
+    version: u64,
+    store: &Store,
+    clock: &Clock,
+    is_demo: bool,
+) -> Result<Assembled, anyhow::Error> {
+    let own = Origin::parse(&config.public_url.origin()).ok_or_else(|| anyhow!("public_url has no origin"))?;
+    let apps = config.resolved_apps();
+    let cookies = Cookies::new(config.public_url.is_https());
+    let policy = Policy::new(
+        version,
+        config.core_rules(),
+        apps.iter().map(gate_app).collect(),
+        config.session.limits(),
+        cookies.names,
+        OriginPolicy { own: own.clone(), allowed: config.login.allowed_origins.clone() },
+    );
+    let site = Site {
+        version,
+        pages: pages::Site { name: config.public_url.host().to_owned(), base: config.base_path.as_str().to_owned() },
+        redirects: RedirectPolicy {
+            own,
+            allowed: config.login.allowed_origins.clone(),
+            base_path: config.base_path.as_str().to_owned(),
+        },
+        hosts: config.hosts().into_iter().collect(),
+        trusted: config.trusted_proxies(),
+        apps: apps.iter().map(site_app).collect::<Result<_, _>>()?,
+        cookies,
+        response_floor: config.login.response_floor,
+        link_ttl: config.login.link_ttl,
+        is_demo,
+        own_rules: OwnRules::new()?,
+    };
+    let issuers = Issuers::new(config.issuers.iter().filter_map(issuer).collect(), clock, Some(store))?;
+    Ok(Assembled { policy, issuers, site })
+}
+
+fn gate_app(app: &ResolvedApp) -> App {
+    App { name: Arc::clone(&app.name), audience: Some(app.audience.as_str().into()), assertion: app.app.assertion }
+}
+
+fn site_app(app: &ResolvedApp) -> Result<SiteApp, anyhow::Error> {
+    let mut options = UpstreamOptions::new(Arc::clone(&app.name), app.app.upstream.to_string());
+    options.connect = app.app.timeout.connect;
+    options.idle = app.app.timeout.idle;
+    let extra: Vec<_> = app
+        .app
+        .headers
+        .iter()
+        // Reading refused every other key.
+        .filter_map(|(field, name)| Some((IdentityField::parse(field)?, name.0.clone())))
+        .collect();
+    Ok(SiteApp {
+        upstream: Upstream::new(options, &ProxyOptions::default())?,
+        extra_names: extra.iter().map(|(_, name)| name.clone()).collect(),
+        extra,
+        assertion: app.app.assertion.then(|| app.audience.as_str().into()),
+    })
+}
+
+/// `None` only for what reading refused already: an issuer without a source that this release knows.
+fn issuer(issuer: &config::Issuer) -> Option<IssuerConfig> {
+    let keys = &issuer.keys;
+    let source = match (&keys.jwks_file, keys.source()?) {
+        (Some(file), _) => KeySource::File(file.path.clone()),
+        (None, config::KeySource::Url(url)) => KeySource::Url(url.clone()),
+        (None, config::KeySource::Given(set)) => KeySource::Inline(set.clone()),
+        (None, config::KeySource::Single(key)) => KeySource::Single(key.clone()),
+    };
+    Some(IssuerConfig {
+        first: keys.first_set().cloned(),
+        fetch_timeout: keys.fetch_timeout,
+        min_interval: keys.min_interval,
+        max_stale: keys.max_stale,
+        ..IssuerConfig::new(issuer.name.0.as_str(), issuer.policy(), source)
+    })
+}
+
+/// The settings of the sign-in.
+pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
+    SignInConfig {
+        site: config.public_url.host().to_owned(),
+        callback_url: format!("{}{}/login/callback", config.public_url.origin(), config.base_path.as_str()),
+        link_ttl: config.login.link_ttl,
+        absolute: config.session.absolute,
+    }
+}
+
+/// The sign-in and its worker.
+pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, clock: &Clock) -> (SignIn, LinkWorker) {
+    SignIn::new(sign_in_config(config), store.clone(), ring.clone(), clock.clone())
+}
+
+/// The CSRF keys of a ring: the current one makes, the newest previous one is still accepted.
+pub(crate) fn csrf_keys(set: &KeySet) -> CsrfKeys {
+    let key = |bytes: &[u8; 32]| CsrfKey::new(&Secret::new(*bytes));
+    CsrfKeys {
+        current: key(set.current().expose()),
+        // The first accepted one is the current.
+        previous: set.accepted().nth(1).map(|previous| key(previous.expose())),
+    }
+}

@@ -1,0 +1,205 @@
+//! One request on its way through the server.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::body::Body;
+use doorward_core::{
+    client,
+    decision::{Decision, Denial},
+    reason::Reason,
+    request::{RequestFacts, is_websocket_upgrade},
+};
+use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt as _, Limited};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Server, Site, harden, respond, respond::Want};
+
+/// Largest body that our own routes read, in bytes.
+const BODY_LIMIT: usize = 16 * 1024;
+/// Longest time that a body of our own routes may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The client as derived, owned.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Address.
+    pub ip: std::net::IpAddr,
+    /// Scheme that the client used.
+    pub scheme: doorward_core::request::Scheme,
+    /// Host that the client asked for.
+    pub host: Box<str>,
+}
+
+/// A request with what was derived from it once.
+#[derive(Debug)]
+pub struct Call {
+    /// The process.
+    pub server: Arc<Server>,
+    /// The site as it was when the request came; the whole request sees one version.
+    pub site: Arc<Site>,
+    /// Head as received.
+    pub parts: Parts,
+    /// Body; taken once, by whoever reads or forwards it. The lock is only there because bodies are not `Sync`.
+    body: Mutex<Option<Body>>,
+    /// Who is at the other end of the connection.
+    pub peer: SocketAddr,
+    /// Client address, scheme and host as derived.
+    pub client: Client,
+    /// In which form the caller can take a refusal.
+    pub want: Want,
+}
+
+/// What a form or JSON body said, and which of the two it was.
+#[derive(Debug)]
+pub struct Sent<T> {
+    /// The content.
+    pub value: T,
+    /// Whether a page's form sent it.
+    pub is_form: bool,
+}
+
+impl Call {
+    /// Derives what the request says about its client.
+    ///
+    /// # Errors
+    /// `request_malformed` where a trusted proxy's headers contradict each other.
+    pub fn new(
+        server: Arc<Server>,
+        site: Arc<Site>,
+        parts: Parts,
+        body: Body,
+        peer: SocketAddr,
+        scheme: doorward_core::request::Scheme,
+    ) -> Result<Self, (Denial, Want)> {
+        let host = parts
+            .uri
+            .authority()
+            .map(http::uri::Authority::as_str)
+            .or_else(|| parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()))
+            .unwrap_or_default();
+        let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        let want = Want::of(&parts.method, &parts.headers, target);
+        match client::derive(peer.ip(), scheme, host, &parts.headers, &site.trusted) {
+            Ok(client) => {
+                let client = Client { ip: client.ip, scheme: client.scheme, host: client.host.into() };
+                Ok(Self { client, server, site, body: Mutex::new(Some(body)), peer, parts, want })
+            }
+            Err(denial) => Err((denial, want)),
+        }
+    }
+
+    /// The body, for the first who asks.
+    pub fn take_body(&self) -> Option<Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Path and query, exactly as received.
+    pub fn target(&self) -> &str {
+        self.parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str)
+    }
+
+    /// The path, exactly as received.
+    pub fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    /// The facts that decisions look at.
+    pub fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            method: &self.parts.method,
+            scheme: self.client.scheme,
+            host: &self.client.host,
+            target: self.target(),
+            headers: &self.parts.headers,
+            client: self.client.ip,
+            is_upgrade: is_websocket_upgrade(&self.parts.method, &self.parts.headers),
+        }
+    }
+
+    /// Refuses without a decision of the gate: the refusal becomes one, so it is observed like any other.
+    pub fn refuse(&self, denial: Denial) -> Response<Body> {
+        let decision = self.server.gate.refuse_observed(&self.facts(), denial);
+        self.answer(&decision)
+    }
+
+    /// The answer to a decision that is a denial.
+    pub fn answer(&self, decision: &Decision) -> Response<Body> {
+        match &decision.outcome {
+            Err(denial) => respond::denial(denial, decision.id, &self.want, &self.site.pages),
+            Ok(_) => respond::denial(&Reason::Internal.into(), decision.id, &self.want, &self.site.pages),
+        }
+    }
+
+    /// Reads a small body as JSON or form, as its content type says.
+    ///
+    /// # Errors
+    /// `payload_too_large`, `request_malformed`.
+    pub async fn read<T: DeserializeOwned>(&self) -> Result<Sent<T>, Denial> {
+        let kind = self.parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let is_form = essence == "application/x-www-form-urlencoded";
+        if !is_form && essence != "application/json" {
+            return Err(Denial::from(Reason::RequestMalformed)
+                .with_required("Content-Type: application/json or application/x-www-form-urlencoded"));
+        }
+        let body = self.take_body().ok_or(Reason::Internal)?;
+        let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+        let bytes = match read {
+            Err(_) => return Err(Denial::from(Reason::RequestMalformed).with_note("the body took too long")),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+                return Err(Reason::PayloadTooLarge.into());
+            }
+            Ok(Err(error)) => return Err(Denial::from(Reason::RequestMalformed).with_note(error.to_string())),
+            Ok(Ok(body)) => body.to_bytes(),
+        };
+        let value = if is_form {
+            serde_urlencoded::from_bytes(&bytes).map_err(|error| error.to_string())
+        } else {
+            serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+        };
+        match value {
+            Ok(value) => Ok(Sent { value, is_form }),
+            Err(note) => Err(Denial::from(Reason::RequestMalformed).with_note(note)),
+        }
+    }
+}
+
+/// A JSON answer of our own.
+pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+    let body = serde_json::to_vec(value).unwrap_or_default();
+    own(status, "application/json", Body::from(body))
+}
+
+/// `{"ok":true}`.
+pub fn ok() -> Response<Body> {
+    own(StatusCode::OK, "application/json", Body::from(r#"{"ok":true}"#))
+}
+
+/// A page of our own.
+pub fn page(status: StatusCode, html: String) -> Response<Body> {
+    own(status, "text/html; charset=utf-8", Body::from(html))
+}
+
+/// Any answer of our own, with the security headers.
+pub fn own(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    harden::harden(response.headers_mut());
+    response
+}
+
+/// 303 to a local target that was validated before (303: whatever was posted is not sent again, RFC 9700 §4.12).
+pub fn see_other(target: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let location = HeaderValue::try_from(target).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    response.headers_mut().insert(header::LOCATION, location);
+    harden::harden(response.headers_mut());
+    response
+}

@@ -1,0 +1,137 @@
+//! Forward-auth: a proxy that somebody else runs asks whether a request may pass.
+
+use axum::body::Body;
+use doorward_core::{
+    decision::{Decision, Denial, Permitted},
+    dialect::Dialect,
+    forward,
+    reason::Reason,
+    request::{RequestFacts, is_websocket_upgrade},
+};
+use doorward_gate::{assertion::HEADER as ASSERTION, respond as problem};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::{
+    call::{self, Call},
+    harden,
+    respond::{self, Want},
+};
+
+/// nginx: the status that the client should get.
+const STATUS: HeaderName = HeaderName::from_static("x-doorward-status");
+/// nginx: where the client should be sent, empty if nowhere.
+const REDIRECT: HeaderName = HeaderName::from_static("x-doorward-redirect");
+
+/// How often a decision is taken again because the policy was swapped while it was taken.
+const SWAPS: usize = 3;
+
+/// `ANY /check/{dialect}`. `rest` is Envoy's original path.
+pub async fn check(mut call: Call, dialect: Dialect, rest: &str) -> Response<Body> {
+    let is_trusted = call.site.trusted.contains(call.peer.ip());
+    if !is_trusted {
+        let denial = Denial::from(Reason::UntrustedPeer).with_note(format!("peer {}", call.peer.ip()));
+        return call.refuse(denial);
+    }
+    let suffix = match call.parts.uri.query() {
+        Some(query) => format!("{rest}?{query}"),
+        None => rest.to_owned(),
+    };
+    let (decision, want) = judge(&mut call, dialect, &suffix).await;
+    answer(&call, dialect, &decision, &want)
+}
+
+/// Decides about the original request.
+async fn judge(call: &mut Call, dialect: Dialect, suffix: &str) -> (Decision, Want) {
+    let headers = call.parts.headers.clone();
+    let host = call.client.host.clone();
+    let original = match dialect.read(true, &call.parts.method, &host, suffix, &headers) {
+        Ok(original) => original,
+        Err(denial) => return (call.server.gate.refuse_observed(&call.facts(), denial), Want::Json),
+    };
+    let want = Want::of(&original.method, &headers, &original.target);
+    for _ in 0..SWAPS {
+        let facts = RequestFacts {
+            method: &original.method,
+            scheme: original.scheme.unwrap_or(call.client.scheme),
+            host: original.host,
+            target: &original.target,
+            headers: &headers,
+            client: call.client.ip,
+            is_upgrade: is_websocket_upgrade(&original.method, &headers),
+        };
+        if !call.site.knows_host(original.host) {
+            return (call.server.gate.refuse_observed(&facts, Reason::HostUnknown.into()), want);
+        }
+        let decision = call.server.gate.check(&facts).decision().await;
+        if decision.policy == call.site.version {
+            return (decision, want);
+        }
+        call.site = call.server.site();
+    }
+    let denial = Denial::from(Reason::Internal).with_note("the policy kept changing");
+    (call.server.gate.refuse_observed(&call.facts(), denial), want)
+}
+
+/// A grant is 200 with every identity header, empty where there is nothing: a header left out would let a
+/// client's own through in some proxies. Everything else is a denial; there is no third case.
+fn answer(call: &Call, dialect: Dialect, decision: &Decision, want: &Want) -> Response<Body> {
+    let grant = match &decision.outcome {
+        Ok(grant) => grant,
+        Err(denial) => return refused(call, dialect, decision, denial, want),
+    };
+    let app = decision.rule.and_then(|index| {
+        let policy = call.server.gate.policy();
+        (policy.version == call.site.version).then(|| policy.rule(index).map(|rule| rule.app)).flatten()
+    });
+    let Some(app) = app.and_then(|index| call.site.apps.get(index)) else {
+        let denial = Denial::from(Reason::Internal).with_note("no app behind the rule");
+        return refused(call, dialect, decision, &denial, want);
+    };
+    let principal = grant.principal.as_ref().map(Permitted::get);
+    let mut response = call::own(StatusCode::OK, "text/plain", Body::empty());
+    let headers = response.headers_mut();
+    forward::identity_headers(principal.map(|principal| &**principal), None, decision.id).write(headers, &app.extra);
+    headers.insert(ASSERTION, HeaderValue::from_static(""));
+    if let (Some(principal), Some(audience)) = (principal, &app.assertion) {
+        let now = call.server.gate.clock().now();
+        match call.server.assertions.for_principal(principal, audience, now) {
+            Ok(assertion) => {
+                headers.insert(ASSERTION, assertion);
+            }
+            Err(denial) => return refused(call, dialect, decision, &denial, want),
+        }
+    }
+    response
+}
+
+fn refused(call: &Call, dialect: Dialect, decision: &Decision, denial: &Denial, want: &Want) -> Response<Body> {
+    match dialect {
+        Dialect::Nginx => for_nginx(call, decision, denial, want),
+        Dialect::Caddy | Dialect::Traefik | Dialect::Haproxy | Dialect::Envoy => {
+            respond::denial(denial, decision.id, want, &call.site.pages)
+        }
+    }
+}
+
+/// nginx turns anything but 2xx, 401 and 403 into a 500, so those carry the real answer in headers, which
+/// the configuration in `deploy/` turns back.
+fn for_nginx(call: &Call, decision: &Decision, denial: &Denial, want: &Want) -> Response<Body> {
+    let shown = denial.reason.shown();
+    let is_unauthorized = shown.status() == 401;
+    let status = if is_unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
+    let redirect = match want {
+        Want::Page { return_to } if respond::is_cured_by_sign_in(shown) => {
+            respond::login_url(&call.site.pages.base, return_to)
+        }
+        _ => String::new(),
+    };
+    let docs = format!("{}/docs", call.site.pages.base);
+    let mut response = problem::problem(denial, decision.id, &docs).map(Body::from);
+    *response.status_mut() = status;
+    let headers: &mut HeaderMap = response.headers_mut();
+    let real = if redirect.is_empty() { shown.status() } else { StatusCode::FOUND.as_u16() };
+    headers.insert(STATUS, HeaderValue::from(real));
+    headers.insert(REDIRECT, HeaderValue::try_from(redirect).unwrap_or_else(|_| HeaderValue::from_static("")));
+    harden::harden(headers);
+    response
+}

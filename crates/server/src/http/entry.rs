@@ -1,0 +1,61 @@
+//! Where the listeners hand requests over.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::body::Body;
+use doorward_core::{reason::Reason, secret::Secret};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower_service::Service;
+
+use super::{Server, admin, respond, respond::Want};
+use crate::listener::{Connection, Refuse};
+
+/// A listener's service.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// The front door.
+    Public(Arc<Server>),
+    /// The admin listener and the token that it asks for.
+    Admin(Arc<Server>, Option<Arc<Secret<String>>>),
+}
+
+impl Service<Request<Incoming>> for Entry {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let entry = self.clone();
+        let request = request.map(Body::new);
+        Box::pin(async move {
+            Ok(match entry {
+                Self::Admin(server, token) => admin::handle(&server, token.as_deref(), &request),
+                Self::Public(server) => match request.extensions().get::<Connection>().copied() {
+                    Some(connection) => server.handle(request, connection.peer, connection.scheme).await,
+                    // The listener always puts it there; without it nothing can be said about the client.
+                    None => refuse(&server)(Reason::Internal.into()),
+                },
+            })
+        })
+    }
+}
+
+/// Answers what the listener refuses before anybody sees it.
+pub fn refuse(server: &Arc<Server>) -> Refuse<Body> {
+    let server = Arc::clone(server);
+    Arc::new(move |denial| {
+        let decision = server.gate.refuse(denial.clone());
+        server.metrics.decided(Err(denial.reason), "-");
+        respond::denial(&denial, decision.id, &Want::Json, &server.site().pages)
+    })
+}

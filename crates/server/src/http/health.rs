@@ -1,0 +1,65 @@
+//! Liveness, readiness, and the operator's view of both.
+
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use doorward_core::{decision::Denial, reason::Reason};
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{
+    Server,
+    call::{self, Call},
+};
+
+/// `GET /healthz`: the process answers. No neighbour is asked.
+pub fn healthz() -> Response<Body> {
+    call::ok()
+}
+
+/// `GET /readyz`: requests can be served: not draining, and the store answers.
+pub fn readyz(call: &Call) -> Response<Body> {
+    if call.server.is_draining.load(Ordering::Relaxed) {
+        return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("draining"));
+    }
+    if !call.server.store_is_up.load(Ordering::Relaxed) {
+        return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the store does not answer"));
+    }
+    call::ok()
+}
+
+/// The deep view for the admin listener: every neighbour with its state, 200 if all are well, else 503.
+pub fn deep(server: &Server) -> Response<Body> {
+    let now = server.gate.clock().now();
+    let store_is_up = server.store_is_up.load(Ordering::Relaxed);
+    let issuers: Vec<_> = server
+        .gate
+        .issuers()
+        .status(now)
+        .into_iter()
+        .map(|issuer| {
+            json!({
+                "name": &*issuer.name,
+                "source": issuer.source,
+                "keys": issuer.keys.keys,
+                "fetched_seconds_ago": issuer.keys.age.map(|age| age.as_secs()),
+                "fetches": issuer.keys.fetches,
+                "last_error": issuer.keys.last_problem.map(|problem| problem.to_string()),
+            })
+        })
+        .collect();
+    let is_well = store_is_up && server.gate.issuers().status(now).iter().all(|issuer| issuer.keys.keys > 0);
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    call::json(
+        status,
+        &json!({
+            "ok": is_well,
+            "draining": server.is_draining.load(Ordering::Relaxed),
+            "store": { "up": store_is_up },
+            "revocations": { "seq": server.gate.revocation_seq(), "fresh": server.gate.is_fresh(now) },
+            "issuers": issuers,
+            "policy_version": server.gate.policy().version,
+            "open_sockets": server.proxy.open_sockets(),
+        }),
+    )
+}

@@ -1,0 +1,180 @@
+//! The HTTP surface: what arrives is checked, then either a route of ours or the rules answer.
+
+pub mod admin;
+pub mod call;
+pub mod check;
+pub mod cookies;
+pub mod docs;
+pub mod entry;
+pub mod front;
+pub mod harden;
+pub mod health;
+pub mod login;
+pub mod openapi;
+pub mod respond;
+pub mod routes;
+pub mod session;
+mod site;
+
+use std::{
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use doorward_core::{
+    csrf,
+    decision::Denial,
+    reason::Reason,
+    request::{self, RequestPath, Scheme},
+    rule::PathMode,
+    session::TokenHash,
+};
+use doorward_gate::{assertion::Assertions, flow::sign_in::SignIn, gate::Gate};
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, header};
+use tokio::time::Instant;
+
+pub use self::site::{OwnRules, Site, SiteApp};
+use self::{
+    call::Call,
+    respond::Want,
+    routes::{Found, Handler, Route},
+};
+use crate::{proxy::Proxy, telemetry::Metrics};
+
+/// Everything that a request can need. One per process.
+#[derive(Debug)]
+pub struct Server {
+    /// Decides.
+    pub gate: Gate,
+    /// Signs people in and out.
+    pub sign_in: SignIn,
+    /// Signs identity assertions.
+    pub assertions: Assertions,
+    /// Carries requests to apps.
+    pub proxy: Proxy,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What of the config the HTTP surface needs; swapped with the policy.
+    pub sites: ArcSwap<Site>,
+    /// Set once shutdown began.
+    pub is_draining: AtomicBool,
+    /// Whether the store answered when last asked.
+    pub store_is_up: AtomicBool,
+}
+
+impl Server {
+    /// The site in force.
+    pub fn site(&self) -> Arc<Site> {
+        self.sites.load_full()
+    }
+
+    /// The CSRF value of a session; `None` until the key ring is loaded.
+    pub fn csrf_value(&self, session: &TokenHash) -> Option<String> {
+        self.gate.csrf_keys().map(|keys| csrf::mint(&keys, session))
+    }
+
+    /// Answers one request. Never fails and never panics outwards: the last resort is `internal`.
+    pub async fn handle(self: Arc<Self>, request: Request<Body>, peer: SocketAddr, scheme: Scheme) -> Response<Body> {
+        let started = started();
+        self.metrics.requests.inc();
+        let (parts, body) = request.into_parts();
+        let site = self.site();
+        let want = Want::of(&parts.method, &parts.headers, "/");
+        let answered = AssertUnwindSafe(Arc::clone(&self).answer(Arc::clone(&site), parts, body, peer, scheme));
+        let response = answered.catch_unwind().await.unwrap_or_else(|_| {
+            let denial = Denial::from(Reason::Internal).with_note("a handler panicked");
+            let decision = self.gate.refuse(denial.clone());
+            tracing::error!(decision = %decision.id, "a handler panicked");
+            respond::denial(&denial, decision.id, &want, &site.pages)
+        });
+        self.metrics.duration.observe(started.elapsed().as_secs_f64());
+        response
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        site: Arc<Site>,
+        parts: http::request::Parts,
+        body: Body,
+        peer: SocketAddr,
+        scheme: Scheme,
+    ) -> Response<Body> {
+        let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+        let head = request::check_head(&parts.method, &parts.headers, authority);
+        let call = match Call::new(Arc::clone(&self), Arc::clone(&site), parts, body, peer, scheme) {
+            Ok(call) => call,
+            Err((denial, want)) => {
+                let decision = self.gate.refuse(denial.clone());
+                return respond::denial(&denial, decision.id, &want, &site.pages);
+            }
+        };
+        if let Err(denial) = head {
+            return call.refuse(denial);
+        }
+        let found = routes::find(&site.pages.base, &call.parts.method, call.path());
+        let is_exempt =
+            matches!(&found, Found::Route(route, _) if route.is_at_root || matches!(route.handler, Handler::Check(_)));
+        if !is_exempt && !site.knows_host(&call.client.host) {
+            return call.refuse(Reason::HostUnknown.into());
+        }
+        match found {
+            Found::NotOurs => front::front(call).await,
+            Found::Nothing => call.refuse(Reason::NotFound.into()),
+            Found::OtherMethods(methods) => other_methods(&call, &methods),
+            Found::Route(route, rest) => {
+                let rest = rest.to_owned();
+                self.route(call, route, &rest).await
+            }
+        }
+    }
+
+    async fn route(&self, call: Call, route: &'static Route, rest: &str) -> Response<Body> {
+        // Forward-auth judges the path that it carries; every other route is found by its own.
+        if !matches!(route.handler, Handler::Check(_))
+            && let Err(denial) = RequestPath::parse(call.target(), PathMode::Strict)
+        {
+            return call.refuse(denial);
+        }
+        let is_safe = matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        if route.checks_origin
+            && !is_safe
+            && let Err(denial) = csrf::check_origin(&call.parts.headers, &self.gate.policy().origins(&call.client.host))
+        {
+            return call.refuse(denial);
+        }
+        match route.handler {
+            Handler::Healthz => health::healthz(),
+            Handler::Readyz => health::readyz(&call),
+            Handler::LoginPage => login::page(call, route.guard).await,
+            Handler::RequestLink => login::request_link(call).await,
+            Handler::CallbackPage => login::callback_page(call).await,
+            Handler::Callback => login::callback(call).await,
+            Handler::Logout => session::logout(call).await,
+            Handler::Session => session::session(call, route.guard).await,
+            Handler::Whoami => session::whoami(call, route.guard).await,
+            Handler::Check(dialect) => check::check(call, dialect, rest).await,
+            Handler::AssertionJwks => docs::assertion_jwks(&call),
+            Handler::OpenApi => docs::openapi(&call),
+            Handler::Docs => docs::page(&call),
+            Handler::Asset => docs::asset(&call, rest),
+        }
+    }
+}
+
+fn other_methods(call: &Call, methods: &[&str]) -> Response<Body> {
+    let mut response = call.refuse(Reason::MethodNotAllowed.into());
+    if let Ok(allow) = HeaderValue::try_from(methods.join(", ")) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// Durations for a histogram are no facts of a decision, so the clock's one door is not needed.
+#[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
+fn started() -> Instant {
+    Instant::now()
+}

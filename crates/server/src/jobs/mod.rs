@@ -1,0 +1,131 @@
+//! What runs beside the requests. Each job stops when its token is cancelled, and none of them decides.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use doorward_core::{revocation::Scope, ring::Purpose};
+use doorward_gate::{mail::outbox::Outbox, ring::Ring};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Interval, MissedTickBehavior},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{http::Server, telemetry::metrics::NameLabel};
+
+/// How often the store is asked whether it is there.
+const PING: Duration = Duration::from_secs(1);
+/// How often gauges are read.
+const GAUGES: Duration = Duration::from_secs(5);
+/// How often dead rows are deleted.
+const PURGE: Duration = Duration::from_secs(600);
+
+fn every(period: Duration) -> Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// Keeps `store_is_up`, which readiness shows, up to date.
+pub(crate) async fn watch_store(server: Arc<Server>, stop: CancellationToken) {
+    let mut tick = every(PING);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let is_up = server.gate.store().ping().await;
+        if let Err(error) = &is_up
+            && server.store_is_up.load(Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "the store does not answer");
+        }
+        if is_up.is_ok() && !server.store_is_up.load(Ordering::Relaxed) {
+            tracing::info!(backend = server.gate.store().backend(), "the store answers");
+        }
+        server.store_is_up.store(is_up.is_ok(), Ordering::Relaxed);
+        server.metrics.store_up.set(i64::from(is_up.is_ok()));
+    }
+}
+
+/// Reads what is measured rather than counted.
+pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, stop: CancellationToken) {
+    let mut tick = every(GAUGES);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let metrics = &server.metrics;
+        if let Ok(counts) = server.gate.store().outbox_counts().await {
+            metrics.outbox_pending.set(i64::try_from(counts.pending).unwrap_or(i64::MAX));
+            metrics.outbox_dead.set(i64::try_from(counts.dead).unwrap_or(i64::MAX));
+        }
+        if let Some(stats) = outbox.as_ref().map(Outbox::stats) {
+            let outcomes = [("sent", stats.sent), ("retried", stats.retried), ("given_up", stats.given_up)];
+            for (name, count) in outcomes {
+                let counter = metrics.mails.get_or_create(&NameLabel { name: name.to_owned() });
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
+        }
+        let now = server.gate.clock().now();
+        for issuer in server.gate.issuers().status(now) {
+            let label = NameLabel { name: issuer.name.to_string() };
+            metrics.issuer_keys.get_or_create(&label).set(i64::try_from(issuer.keys.keys).unwrap_or(i64::MAX));
+            let age = issuer.keys.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            metrics.issuer_keys_age.get_or_create(&label).set(age);
+            metrics.issuer_fetches.get_or_create(&label).set(i64::try_from(issuer.keys.fetches).unwrap_or(i64::MAX));
+        }
+        metrics.policy_version.set(i64::try_from(server.gate.policy().version).unwrap_or(i64::MAX));
+    }
+}
+
+/// Deletes sessions past either limit, links past use, revocations that say nothing any more.
+pub(crate) async fn purge(server: Arc<Server>, stop: CancellationToken) {
+    let mut tick = every(PURGE);
+    while stop.run_until_cancelled(tick.tick()).await.is_some() {
+        let now = server.gate.clock().now().wall;
+        match server.gate.store().purge(now, server.gate.policy().sessions.idle).await {
+            Ok(purged) => tracing::debug!(
+                sessions = purged.sessions,
+                links = purged.links,
+                revocations = purged.revocations,
+                "purged"
+            ),
+            Err(error) => tracing::debug!(%error, "purge waits for the store"),
+        }
+    }
+}
+
+/// Loads the key ring, hands its keys out, and does both again when the revocation log says so.
+pub(crate) async fn keep_ring(server: Arc<Server>, ring: Ring, stop: CancellationToken) {
+    let mut entries = server.gate.revocations();
+    let Some(loaded) = stop.run_until_cancelled(ring.load_until_ready()).await else { return };
+    if let Err(error) = loaded {
+        // Not a neighbour that is down: nobody can sign in until somebody acts. The rest goes on.
+        tracing::error!(%error, "the key ring cannot be opened; sign-in stays closed");
+        return;
+    }
+    hand_out(&server, &ring);
+    loop {
+        let Some(entry) = stop.run_until_cancelled(entries.recv()).await else { return };
+        let purposes: Vec<Purpose> = match entry {
+            Ok(entry) => match &entry.entry.scope {
+                Scope::KeyRing { purpose } => Purpose::parse(purpose).into_iter().collect(),
+                _ => continue,
+            },
+            Err(RecvError::Lagged(_)) => Purpose::ALL.to_vec(),
+            Err(RecvError::Closed) => return,
+        };
+        for purpose in purposes {
+            if let Err(error) = ring.reload(purpose).await {
+                tracing::warn!(%error, %purpose, "the key ring could not be loaded again");
+            }
+        }
+        hand_out(&server, &ring);
+    }
+}
+
+fn hand_out(server: &Server, ring: &Ring) {
+    if let Ok(keys) = ring.keys(Purpose::Session) {
+        server.gate.use_csrf_keys(crate::assemble::csrf_keys(&keys));
+    }
+    match ring.keys(Purpose::Assertion).map(|keys| server.assertions.use_keys(&keys)) {
+        Ok(Ok(())) => {}
+        Ok(Err(denial)) | Err(denial) => tracing::warn!(%denial, "no identity assertions can be signed"),
+    }
+}

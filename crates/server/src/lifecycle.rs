@@ -1,0 +1,308 @@
+//! From a configuration to a running server and back: bind first, warm later, drain at the end.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use doorward_core::{
+    audit::{AuditEvent, EventKind},
+    ring::RootSecret,
+};
+use doorward_gate::{
+    clock::Clock,
+    flow::LinkWorker,
+    gate::{Gate, GateParts, GateTask},
+    mail::{Mailer, SmtpMailer, outbox::Outbox},
+    ring::{self, Ring},
+};
+use doorward_store::{Store, StoreOptions};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    assemble,
+    config::{self, Config, Problems},
+    http::{
+        Server,
+        entry::{self, Entry},
+    },
+    jobs,
+    listener::{Listener, ListenerOptions, Tls},
+    proxy::Proxy,
+    telemetry::{
+        Metrics, Observer,
+        audit::{AuditJob, AuditQueue},
+    },
+};
+
+/// How long requests under way may take once shutdown began.
+const DRAIN: Duration = Duration::from_secs(20);
+/// How long jobs may take to write what they hold.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Sessions and API keys kept in memory, each.
+const CACHE: usize = 100_000;
+
+/// What the host decides rather than the file.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Time and randomness.
+    pub clock: Clock,
+    /// Sends mail in place of what the file says; the demo's mailbox.
+    pub mailer: Option<Mailer>,
+    /// Environment, for reading the file again on SIGHUP.
+    pub vars: BTreeMap<String, String>,
+    /// Whether this is `demo`.
+    pub is_demo: bool,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{key}: {error}; stop what uses the address, or choose another one")]
+    Bind {
+        /// Key of the configuration.
+        key: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file is wrong in a way that shows only when things are opened.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl StartError {
+    /// Exit code: 2 for misconfiguration, 1 for everything else.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Bind { .. } => 1,
+            Self::Misconfigured(_) => 2,
+        }
+    }
+}
+
+/// Why a changed file was not taken; the old configuration stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// What is wrong in the file.
+    #[error("{0}")]
+    Problems(#[from] Problems),
+    /// What shows only when its parts are built.
+    #[error("{0}")]
+    Assemble(anyhow::Error),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Running {
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// Where HTTPS is served.
+    pub https: Option<SocketAddr>,
+    /// Where metrics and deep health are served.
+    pub admin: SocketAddr,
+    /// The process's parts.
+    pub server: Arc<Server>,
+    host: Host,
+    file: PathBuf,
+    /// Ends the listeners.
+    draining: CancellationToken,
+    /// Ends the jobs.
+    stopping: CancellationToken,
+    listeners: TaskTracker,
+    jobs: TaskTracker,
+}
+
+/// Binds, then warms in the background. Returns as soon as the ports are open; no neighbour is waited for.
+///
+/// # Errors
+/// [`StartError`]; a neighbour that is down is none.
+pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
+    let http = bind(config.listen.http, "listen.http").await?;
+    let https = match (config.listen.https, &config.listen.tls) {
+        (Some(address), Some(tls)) => {
+            let tls = Tls::load(&tls.cert_file, &tls.key_file).map_err(|error| misconfigured(&error))?;
+            Some(bind(address, "listen.https").await?.with_tls(tls))
+        }
+        _ => None,
+    };
+    let admin = bind(config.listen.admin, "listen.admin").await?;
+
+    let root = root_secret(config, &host.clock)?;
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+        misconfigured(&format!("data_dir: cannot make {}: {error}; make it writable", config.data_dir.display()))
+    })?;
+    let options = StoreOptions::new(&config.data_dir, host.clock.random());
+    let store = Store::open(&config.store.url.expose(), options).map_err(|error| misconfigured(&error))?;
+    let metrics = Arc::new(Metrics::new());
+    let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics));
+    let audit = Arc::new(audit);
+    let assembled =
+        assemble::assemble(config, 1, &store, &host.clock, host.is_demo).map_err(|error| misconfigured(&error))?;
+    let (gate, gate_task) = Gate::new(GateParts {
+        clock: host.clock.clone(),
+        store: store.clone(),
+        issuers: assembled.issuers,
+        policy: assembled.policy,
+        observer: Box::new(Observer::new(Arc::clone(&metrics), Arc::clone(&audit), host.clock.clone())),
+        cache_capacity: CACHE,
+    });
+    let ring = Ring::new(root, store.clone(), host.clock.clone());
+    let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
+    let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host.clock);
+    let server = Arc::new(Server {
+        assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
+        gate,
+        sign_in,
+        proxy: Proxy::new(),
+        metrics,
+        sites: arc_swap::ArcSwap::from_pointee(assembled.site),
+        is_draining: false.into(),
+        store_is_up: false.into(),
+    });
+    let running = Running {
+        http: http.local_addr(),
+        https: https.as_ref().map(Listener::local_addr),
+        admin: admin.local_addr(),
+        server,
+        host,
+        file: config.file.clone(),
+        draining: CancellationToken::new(),
+        stopping: CancellationToken::new(),
+        listeners: TaskTracker::new(),
+        jobs: TaskTracker::new(),
+    };
+    running.listen(http, https, admin, config);
+    running.spawn_jobs(gate_task, audit_job, link_worker, outbox, ring);
+    audit.push(AuditEvent::new(EventKind::ServerStarted, running.host.clock.now().wall));
+    tracing::info!(http = %running.http, admin = %running.admin, "listening");
+    Ok(running)
+}
+
+impl Running {
+    fn listen(&self, http: Listener, https: Option<Listener>, admin: Listener, config: &Config) {
+        let refuse = entry::refuse(&self.server);
+        for listener in [Some(http), https].into_iter().flatten() {
+            let entry = Entry::Public(Arc::clone(&self.server));
+            self.listeners.spawn(listener.serve(entry, Arc::clone(&refuse), self.draining.clone()));
+        }
+        let token = config.listen.admin_token.as_ref().map(|token| Arc::new(token.0.clone()));
+        let entry = Entry::Admin(Arc::clone(&self.server), token);
+        // Metrics are wanted most while draining, so the admin listener stays until the jobs end.
+        self.jobs.spawn(admin.serve(entry, refuse, self.stopping.clone()));
+    }
+
+    fn spawn_jobs(&self, gate_task: GateTask, audit: AuditJob, links: LinkWorker, outbox: Option<Outbox>, ring: Ring) {
+        let server = || Arc::clone(&self.server);
+        let stop = || self.stopping.clone();
+        let store = self.server.gate.store().clone();
+        let gate = self.server.gate.clone();
+        let stopped = stop().cancelled_owned();
+        self.jobs.spawn(async move { gate.run(gate_task, stopped).await });
+        self.jobs.spawn(audit.run(store, Arc::clone(&self.server.metrics), stop().cancelled_owned()));
+        self.jobs.spawn(links.run(stop().cancelled_owned()));
+        if let Some(outbox) = outbox.clone() {
+            let stopped = stop().cancelled_owned();
+            self.jobs.spawn(async move { outbox.run(stopped).await });
+        }
+        self.server.gate.issuers().start();
+        self.jobs.spawn(jobs::watch_store(server(), stop()));
+        self.jobs.spawn(jobs::read_gauges(server(), outbox, stop()));
+        self.jobs.spawn(jobs::purge(server(), stop()));
+        self.jobs.spawn(jobs::keep_ring(server(), ring, stop()));
+    }
+
+    /// Reads the file again and swaps the policy whole; a bad file keeps the old one.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn reload(&self) -> Result<u64, ReloadError> {
+        let config = Config::load(&self.file, &self.host.vars)?;
+        let version = self.server.gate.policy().version + 1;
+        let store = self.server.gate.store();
+        let assembled = assemble::assemble(&config, version, store, &self.host.clock, self.host.is_demo)
+            .map_err(ReloadError::Assemble)?;
+        // The site first: a decision under the new policy then finds its site.
+        assembled.issuers.start();
+        self.server.sites.store(Arc::new(assembled.site));
+        self.server.gate.swap(assembled.policy, assembled.issuers);
+        self.server.sign_in.configure(assemble::sign_in_config(&config));
+        tracing::info!(version, "took the new configuration");
+        Ok(version)
+    }
+
+    /// Stops taking requests, lets those under way finish, writes what is queued, ends.
+    pub async fn stop(self) {
+        tracing::info!("draining");
+        self.server.is_draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
+        self.listeners.close();
+        let drained = tokio::time::timeout(DRAIN, async {
+            self.server.proxy.close_sockets().await;
+            self.listeners.wait().await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!("requests still under way after {DRAIN:?} were cut off");
+        }
+        self.stopping.cancel();
+        self.jobs.close();
+        if tokio::time::timeout(FLUSH, self.jobs.wait()).await.is_err() {
+            tracing::warn!("jobs did not end within {FLUSH:?}");
+        }
+        self.server.gate.store().close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Serves until SIGTERM or SIGINT; SIGHUP reads the file again.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn serve(running: Running) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                if let Err(error) = running.reload() {
+                    tracing::error!("the configuration was not taken, the old one stays:\n{error}");
+                }
+            }
+        }
+    }
+    running.stop().await;
+    Ok(())
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, StartError> {
+    let options = ListenerOptions { drain: DRAIN, ..ListenerOptions::default() };
+    Listener::bind(address, options).await.map_err(|error| StartError::Bind { key, error })
+}
+
+fn misconfigured(error: &dyn std::fmt::Display) -> StartError {
+    StartError::Misconfigured(error.to_string())
+}
+
+fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, StartError> {
+    match &config.root_secret {
+        config::RootSecret::Given(root) => Ok(root.clone()),
+        config::RootSecret::MakeAt(path) => ring::load_root(path, true, clock).map_err(|error| misconfigured(&error)),
+    }
+}
+
+fn mailer(config: &Config, host: &Host) -> Result<Option<Mailer>, StartError> {
+    if let Some(mailer) = &host.mailer {
+        return Ok(Some(mailer.clone()));
+    }
+    let Some(mail) = &config.mail else { return Ok(None) };
+    let smtp = SmtpMailer::new(mail.url.expose(), &mail.from.to_string())
+        .map_err(|error| misconfigured(&format!("mail.{}: {}; {}", error.key, error.problem, error.remedy)))?;
+    Ok(Some(Mailer::Smtp(smtp)))
+}

@@ -1,0 +1,185 @@
+//! Prometheus metrics. Label values come from the config and the reason table only, never from a request.
+
+use std::sync::{Arc, atomic::AtomicI64};
+
+use doorward_core::reason::Reason;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+
+/// Labels of `doorward_decisions_total`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DecisionLabels {
+    /// `allow` or `deny`.
+    pub outcome: &'static str,
+    /// Reason code, `-` on a grant.
+    pub reason: &'static str,
+    /// App in the config, `-` without one.
+    pub app: String,
+}
+
+/// One label that names something in the config or the code.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NameLabel {
+    /// The name.
+    pub name: String,
+}
+
+/// A metric for the generated reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    /// Name as scraped.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: &'static str,
+    /// Labels.
+    pub labels: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($field:ident: $type:ty = $name:literal $scraped:literal $kind:literal [$labels:literal] $help:literal;)+) => {
+        /// All metrics of a process.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: $type,)+
+            registry: Registry,
+        }
+
+        /// The metrics in order of their registration, for the reference.
+        pub const DESCRIBED: &[Described] =
+            &[$(Described { name: $scraped, kind: $kind, labels: $labels, help: $help },)+];
+
+        impl Metrics {
+            fn with_histogram(duration: Histogram) -> Self {
+                let mut registry = Registry::default();
+                $(
+                    let $field: $type = Build::build(&duration);
+                    registry.register($name, $help, $field.clone());
+                )+
+                Self { $($field,)+ registry }
+            }
+        }
+    };
+}
+
+trait Build: Sized {
+    fn build(histogram: &Histogram) -> Self;
+}
+impl<T: Clone + std::hash::Hash + Eq> Build for Family<T, Counter> {
+    fn build(_: &Histogram) -> Self {
+        Self::default()
+    }
+}
+impl<T: Clone + std::hash::Hash + Eq> Build for Family<T, Gauge> {
+    fn build(_: &Histogram) -> Self {
+        Self::default()
+    }
+}
+impl Build for Counter {
+    fn build(_: &Histogram) -> Self {
+        Self::default()
+    }
+}
+impl Build for Gauge<i64, AtomicI64> {
+    fn build(_: &Histogram) -> Self {
+        Self::default()
+    }
+}
+impl Build for Histogram {
+    fn build(histogram: &Histogram) -> Self {
+        histogram.clone()
+    }
+}
+
+metrics! {
+    decisions: Family<DecisionLabels, Counter> = "doorward_decisions" "doorward_decisions_total" "counter"
+        ["outcome, reason, app"] "Decisions by outcome, reason and app";
+    requests: Counter = "doorward_http_requests" "doorward_http_requests_total" "counter"
+        [""] "HTTP requests that reached the front door";
+    duration: Histogram = "doorward_http_request_duration_seconds" "doorward_http_request_duration_seconds"
+        "histogram" [""] "Time from a request's head to its response's head";
+    faults: Family<NameLabel, Counter> = "doorward_faults" "doorward_faults_total" "counter"
+        ["name"] "Faults that no request waited for: revocation_tail, touch_dropped, touch_failed, audit_dropped, \
+         audit_failed";
+    revocations: Counter = "doorward_revocations_applied" "doorward_revocations_applied_total" "counter"
+        [""] "Entries of the revocation log applied in this process";
+    revocation_seq: Gauge = "doorward_revocation_seq" "doorward_revocation_seq" "gauge"
+        [""] "Position of the last entry of the revocation log applied in this process";
+    outbox_pending: Gauge = "doorward_outbox_pending" "doorward_outbox_pending" "gauge"
+        [""] "Mails waiting in the outbox";
+    outbox_dead: Gauge = "doorward_outbox_dead" "doorward_outbox_dead" "gauge"
+        [""] "Mails that were given up";
+    mails: Family<NameLabel, Counter> = "doorward_mails" "doorward_mails_total" "counter"
+        ["name"] "Mails by outcome: sent, retried, given_up";
+    issuer_keys: Family<NameLabel, Gauge> = "doorward_issuer_keys" "doorward_issuer_keys" "gauge"
+        ["name"] "Usable keys by issuer";
+    issuer_keys_age: Family<NameLabel, Gauge> = "doorward_issuer_keys_age_seconds"
+        "doorward_issuer_keys_age_seconds" "gauge"
+        ["name"] "Seconds since an issuer's keys were last fetched; -1 before the first time";
+    issuer_fetches: Family<NameLabel, Gauge> = "doorward_issuer_fetches" "doorward_issuer_fetches" "gauge"
+        ["name"] "Key fetches by issuer since the start";
+    store_up: Gauge = "doorward_store_up" "doorward_store_up" "gauge"
+        [""] "1 while the store answers";
+    policy_version: Gauge = "doorward_policy_version" "doorward_policy_version" "gauge"
+        [""] "Version of the policy in force";
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Fresh metrics in a registry of their own; nothing global.
+    pub fn new() -> Self {
+        Self::with_histogram(Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0]))
+    }
+
+    /// Counts one decision.
+    pub fn decided(&self, outcome: Result<(), Reason>, app: &str) {
+        let (outcome, reason) = match outcome {
+            Ok(()) => ("allow", "-"),
+            Err(reason) => ("deny", reason.code()),
+        };
+        self.decisions.get_or_create(&DecisionLabels { outcome, reason, app: app.to_owned() }).inc();
+    }
+
+    /// Counts one fault.
+    pub fn fault(&self, name: &'static str) {
+        self.faults.get_or_create(&NameLabel { name: name.to_owned() }).inc();
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing into a string cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+/// Shared metrics.
+pub type SharedMetrics = Arc<Metrics>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_described_metric_is_scraped_under_its_name() {
+        let metrics = Metrics::new();
+        metrics.decided(Err(Reason::NoRule), "web");
+        metrics.fault("touch_dropped");
+        let text = metrics.render();
+        for metric in DESCRIBED {
+            let family = metric.name.trim_end_matches("_total");
+            assert!(text.contains(&format!("# HELP {family} ")), "{family} in\n{text}");
+        }
+        assert!(text.contains(r#"doorward_decisions_total{outcome="deny",reason="no_rule",app="web"} 1"#), "{text}");
+    }
+}

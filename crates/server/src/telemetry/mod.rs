@@ -1,0 +1,9 @@
+//! What operators see: logs, metrics, audit of decisions. Nothing here can change a verdict.
+
+pub mod audit;
+pub mod logs;
+pub mod metrics;
+pub mod observer;
+
+pub use metrics::Metrics;
+pub use observer::Observer;
