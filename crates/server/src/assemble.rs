@@ -131,6 +131,7 @@ pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
         callback_url: format!("{}{}/login/callback", config.public_url.origin(), config.base_path.as_str()),
         link_ttl: config.login.link_ttl,
         absolute: config.session.absolute,
+        allow_sign_up: config.login.allow_sign_up,
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod audit;
 mod check;
+mod demo;
 mod docs;
 mod explain;
 mod fetch;
 mod init;
 mod output;
+mod serve;
 mod sessions;
 mod users;
 
@@ -58,6 +60,12 @@ pub struct Global {
 pub enum Command {
     /// Write a minimal configuration; an existing file is never overwritten.
     Init(init::Init),
+    /// Serve: sign people in, judge requests, carry them to their apps.
+    ///
+    /// SIGTERM and SIGINT drain and end it, SIGHUP reads the configuration again.
+    Serve(serve::Serve),
+    /// Run a demo on this machine: an app behind the door, and a mailbox for its mails.
+    Demo(demo::Demo),
     /// Look at the configuration and every neighbour, and say what to do about each failure.
     ///
     /// Exit code 0: fine; 1: a neighbour is down; 2: the configuration is wrong.
@@ -146,6 +154,8 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
     let load = || Config::load(&cli.global.config, &variables()).map_err(Failure::Config);
     match &cli.command {
         Command::Init(init) => init.run(&cli.global.config, out),
+        Command::Serve(serve) => serve.run(&load()?, &clock),
+        Command::Demo(demo) => demo.run(&clock, out),
         Command::Docs(docs) => docs.run(out),
         Command::Check => wait_for(check::run(load(), &clock, out)),
         Command::Explain(explain) => wait_for(explain.run(&load()?, &clock, out)),
@@ -173,6 +183,18 @@ fn wait_for<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
         .build()
         .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
     runtime.block_on(work)
+}
+
+/// Like [`wait_for`], on all cores.
+fn serve_until_stopped(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?;
+    let outcome = runtime.block_on(work);
+    // What still runs was told to end; a stuck thread must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
 }
 
 /// Opens the store, waits until it can be used, and lets go of it in order.
