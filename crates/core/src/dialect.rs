@@ -176,8 +176,14 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Deni
     }
 }
 
+/// Reads the original method; those that [`check_head`](crate::request::check_head) refuses are refused
+/// here too.
 fn read_method(text: &str) -> Result<Method, Denial> {
-    Method::from_bytes(text.as_bytes()).map_err(|_| malformed("the original method is no method"))
+    match Method::from_bytes(text.as_bytes()) {
+        Ok(Method::CONNECT | Method::TRACE) => Err(malformed("CONNECT and TRACE are not served")),
+        Ok(method) => Ok(method),
+        Err(_) => Err(malformed("the original method is no method")),
+    }
 }
 
 /// Reads `X-Original-URL`: a target in origin form, or a whole URL whose host is the forwarded one.

@@ -57,14 +57,19 @@ fn is_method_override(name: &str) -> bool {
     NAMES.into_iter().any(same)
 }
 
-/// Whether this asks for a WebSocket over HTTP/1.1 (RFC 6455 §4.1): `GET` with `Upgrade: websocket`.
+/// Whether this asks for a WebSocket over HTTP/1.1 (RFC 6455 §4.1), or is a proxy's question about a
+/// request that does: `Upgrade` is hop-by-hop and some proxies (Traefik's forwardAuth) drop it when they
+/// ask, so `Sec-WebSocket-Key` and `Sec-Fetch-Mode: websocket` count as well.
 ///
-/// `Connection` is not looked at: it is hop-by-hop, and treating a request as an upgrade asks more of
-/// it, never less.
+/// Treating a request as an upgrade asks more of it, never less, so this errs to that side. Whether
+/// it is a correct handshake is for whoever upgrades.
 pub fn is_websocket_upgrade(method: &Method, headers: &HeaderMap) -> bool {
     let lists = headers.get_all(header::UPGRADE).iter().filter_map(|value| value.to_str().ok());
+    let is_websocket = |word: &str| word.trim().eq_ignore_ascii_case("websocket");
     method == Method::GET
-        && lists.flat_map(|list| list.split(',')).any(|protocol| protocol.trim().eq_ignore_ascii_case("websocket"))
+        && (lists.flat_map(|list| list.split(',')).any(is_websocket)
+            || headers.contains_key(header::SEC_WEBSOCKET_KEY)
+            || headers.get_all("sec-fetch-mode").iter().any(|mode| mode == "websocket"))
 }
 
 #[cfg(test)]
@@ -111,6 +116,12 @@ mod tests {
     fn an_upgrade_is_seen_in_a_list_and_in_any_case() {
         assert!(is_websocket_upgrade(&Method::GET, &head(&[("upgrade", "h2c, WebSocket")])));
         assert!(!is_websocket_upgrade(&Method::POST, &head(&[("upgrade", "websocket")])));
-        assert!(!is_websocket_upgrade(&Method::GET, &head(&[("upgrade", "h2c")])));
+        assert!(!is_websocket_upgrade(&Method::GET, &head(&[("upgrade", "h2c"), ("sec-fetch-mode", "navigate")])));
+    }
+
+    #[test]
+    fn an_upgrade_is_seen_also_where_a_proxy_dropped_the_hop_by_hop_header() {
+        assert!(is_websocket_upgrade(&Method::GET, &head(&[("sec-websocket-key", "x")])));
+        assert!(is_websocket_upgrade(&Method::GET, &head(&[("sec-fetch-mode", "websocket")])));
     }
 }
