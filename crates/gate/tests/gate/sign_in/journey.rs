@@ -155,6 +155,28 @@ crate::on_every_store! {
         assert!(browser.confirm(&house, &fresh).await.is_ok());
     }
 
+    async fn a_ban_that_races_a_click_is_a_sign_in_or_a_ban_and_nothing_else(store: Store) {
+        let house = House::over(store).await;
+        for n in 0..20 {
+            let email = format!("user{n}@example.com");
+            let user = house.user(&email).await;
+            let mut browser = Browser::at(&format!("192.0.2.{n}"));
+            let token = house.link(&email, &mut browser).await;
+            let ban = async {
+                for _ in 0..n {
+                    tokio::task::yield_now().await;
+                }
+                house.store.set_banned(user.id, Some(START), Effects::default()).await.unwrap();
+            };
+            let (outcome, ()) = tokio::join!(browser.confirm(&house, &token), ban);
+            let stored = house.store.sessions_of(user.id).await.unwrap().len();
+            match outcome {
+                Ok(_) => assert_eq!(stored, 1),
+                Err(denial) => assert_eq!((denial.reason, stored), (Reason::UserBanned, 0)),
+            }
+        }
+    }
+
     async fn junk_and_foreign_tokens_are_invalid_and_no_token_is_missing(store: Store) {
         let house = House::over(store).await;
         house.user(ANNA).await;
