@@ -16,10 +16,20 @@ pub(super) struct Fetched {
     pub(super) their_time: Option<Timestamp>,
 }
 
-/// Gets a key set: no redirects, at most `timeout` and [`MAX_SET_BYTES`].
+/// How many redirects are followed, each within the origin; as the server does.
+const MAX_REDIRECTS: usize = 3;
+
+/// Gets a key set: redirects only within its origin, at most `timeout` and [`MAX_SET_BYTES`].
 pub(super) async fn key_set(url: &Url, timeout: Duration) -> Result<Fetched, String> {
+    let redirects = reqwest::redirect::Policy::custom(|attempt| {
+        let is_same = attempt.previous().first().is_none_or(|first| first.origin() == attempt.url().origin());
+        if !is_same || attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error("redirects elsewhere, or too often");
+        }
+        attempt.follow()
+    });
     let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
+        .redirect(redirects)
         .timeout(timeout)
         .user_agent(concat!("doorward/", env!("CARGO_PKG_VERSION")))
         .build()

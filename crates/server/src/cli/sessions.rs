@@ -48,3 +48,20 @@ impl Sessions {
         out.say(&json!({ "ended": ended }), &format!("{ended} sessions of {whose} ended"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn revoking_reaches_the_log_also_where_no_session_is_stored() {
+        let store = Store::memory();
+        let command = Sessions::Revoke(Revoke { user: None, all: true });
+        let mut bytes = Vec::new();
+        command.run(&store, &Clock::system(), &mut Out::new(&mut bytes, true)).await.unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap().replace(char::is_whitespace, ""), "{\"ended\":0}");
+        let log = store.revocations_after(0, 10).await.unwrap();
+        assert_eq!(log.into_iter().map(|entry| entry.entry.scope).collect::<Vec<_>>(), [Scope::AllSessions]);
+        assert_eq!(store.audit_tail(0, 10).await.unwrap()[0].kind, "session.revoked");
+    }
+}

@@ -190,3 +190,74 @@ async fn unban(store: &Store, clock: &Clock, email: &Email, out: &mut Out<'_>) -
         Changed::Unknown => Err(Failure::Failed(format!("{email} was removed meanwhile"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(store: &Store, command: Users) -> Result<String, Failure> {
+        let mut bytes = Vec::new();
+        command.run(store, &Clock::system(), &mut Out::new(&mut bytes, false)).await?;
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    fn email(text: &str) -> Email {
+        Email::parse(text).unwrap()
+    }
+
+    fn add(text: &str) -> Users {
+        Users::Add(Add { email: email(text), admin: false, pending_subject: None })
+    }
+
+    fn one(text: &str) -> One {
+        One { email: email(text) }
+    }
+
+    #[tokio::test]
+    async fn adding_twice_says_so_and_leaves_one_user_and_one_audit_row() {
+        let store = Store::memory();
+        run(&store, add("Ada@Example.com")).await.unwrap();
+        let again = run(&store, add("ada@example.com")).await;
+        assert!(matches!(again, Err(Failure::Failed(text)) if text == "ada@example.com is a user already"));
+        assert!(run(&store, Users::List).await.unwrap().contains("ada@example.com  user  never signed in"));
+        let kinds: Vec<_> = store.audit_tail(0, 10).await.unwrap().into_iter().map(|row| row.kind).collect();
+        assert_eq!(kinds, ["user.created"]);
+    }
+
+    #[tokio::test]
+    async fn a_ban_and_its_end_reach_the_revocation_log() {
+        let store = Store::memory();
+        run(&store, add("ada@example.com")).await.unwrap();
+        run(&store, Users::Ban(one("ada@example.com"))).await.unwrap();
+        let user = find(&store, &email("ada@example.com")).await.unwrap();
+        assert!(user.banned_at.is_some());
+        let scopes = |entries: Vec<doorward_core::revocation::Revocation>| {
+            entries.into_iter().map(|entry| entry.entry.scope).collect::<Vec<_>>()
+        };
+        let after_ban = scopes(store.revocations_after(0, 10).await.unwrap());
+        assert_eq!(after_ban, [Scope::User { id: user.id }, Scope::UserSessions { id: user.id }]);
+
+        run(&store, Users::Unban(one("ada@example.com"))).await.unwrap();
+        assert_eq!(find(&store, &email("ada@example.com")).await.unwrap().banned_at, None);
+        let after_unban = scopes(store.revocations_after(0, 10).await.unwrap());
+        assert_eq!(after_unban.last(), Some(&Scope::User { id: user.id }));
+        assert_eq!(run(&store, Users::Unban(one("ada@example.com"))).await.unwrap(), "ada@example.com is not banned\n");
+        let kinds: Vec<_> = store.audit_tail(0, 10).await.unwrap().into_iter().map(|row| row.kind).collect();
+        assert_eq!(kinds, ["user.created", "user.banned", "user.unbanned"]);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_is_not_found() {
+        let unknown = run(&Store::memory(), Users::Ban(one("nobody@example.com"))).await;
+        assert!(matches!(unknown, Err(Failure::Failed(text)) if text.contains("no user nobody@example.com")));
+    }
+
+    #[tokio::test]
+    async fn the_list_goes_on_past_one_page() {
+        let store = Store::memory();
+        for n in 0..1001 {
+            run(&store, add(&format!("user{n}@example.com"))).await.unwrap();
+        }
+        assert_eq!(run(&store, Users::List).await.unwrap().lines().count(), 1002);
+    }
+}

@@ -7,6 +7,7 @@ use doorward_core::{
     time::Timestamp,
     token::{IssuerAlias, TokenPolicy},
 };
+use doorward_gate::issuer::{self, IssuerConfig};
 use jiff::civil::Date;
 use url::Url;
 
@@ -102,6 +103,24 @@ impl Issuer {
             max_token_age: Some(self.max_token_age),
             kind: self.typ.clone(),
         }
+    }
+
+    /// The issuer as the gate wants it. `None` only for `discovery`, which this release refuses.
+    pub fn to_gate(&self) -> Option<IssuerConfig> {
+        let keys = &self.keys;
+        let source = match (keys.source()?, &keys.jwks_file) {
+            (_, Some(file)) => issuer::KeySource::File(file.path.clone()),
+            (KeySource::Url(url), None) => issuer::KeySource::Url(url.clone()),
+            (KeySource::Given(set), None) => issuer::KeySource::Inline(set.clone()),
+            (KeySource::Single(key), None) => issuer::KeySource::Single(key.clone()),
+        };
+        Some(IssuerConfig {
+            first: keys.first_set().cloned(),
+            fetch_timeout: keys.fetch_timeout,
+            min_interval: keys.min_interval,
+            max_stale: keys.max_stale,
+            ..IssuerConfig::new(self.name.0.clone(), self.policy(), source)
+        })
     }
 
     fn check(&self, cx: &mut Reader<'_>) {

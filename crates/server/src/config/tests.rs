@@ -316,6 +316,9 @@ keys = {{ jwks_url = "http://127.0.0.1:9/keys" }}
     assert_eq!(policy.aliases[0].until, Timestamp::from_secs(1_801_440_000), "the day after, at midnight UTC");
     assert!(matches!(config.issuers[0].keys.source(), Some(KeySource::Single(_))));
     assert!(matches!(config.issuers[1].keys.source(), Some(KeySource::Url(url)) if url.port() == Some(9)));
+    let gate: Vec<_> = config.issuers.iter().filter_map(super::Issuer::to_gate).collect();
+    assert_eq!(gate.iter().map(|issuer| issuer.source.as_str()).collect::<Vec<_>>(), ["public_key", "jwks_url"]);
+    assert_eq!(gate[1].min_interval, Duration::from_secs(30));
 }
 
 #[test]

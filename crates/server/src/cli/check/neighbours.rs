@@ -8,6 +8,7 @@ use doorward_gate::{
     clock::Clock,
     mail::{Mailer, SmtpMailer},
 };
+use doorward_store::{Readiness, Store, StoreError};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{
@@ -41,13 +42,7 @@ async fn store(config: &Config, clock: &Clock) -> Finding {
     let Ok(store) = open_store(config, clock) else {
         return Finding::bad(Status::Wrong, name, "the URL cannot be used", "see [store] in `doorward docs config`");
     };
-    let ready = store.wait_ready(STORE_TIMEOUT).await;
-    let answer = match ready {
-        Ok(()) => tokio::time::timeout(STORE_TIMEOUT, store.ping())
-            .await
-            .unwrap_or(Err(doorward_store::StoreError::Timeout { op: "ping" })),
-        Err(error) => Err(error),
-    };
+    let answer = first_answer(&store).await;
     store.close().await;
     match answer {
         Ok(()) => Finding::ok(name, "answers"),
@@ -58,6 +53,18 @@ async fn store(config: &Config, clock: &Clock) -> Finding {
             "start the database, or correct `store.url`; Doorward itself starts without it and keeps trying",
         ),
     }
+}
+
+/// What the first attempt met; `Store::wait_ready` would go on trying.
+async fn first_answer(store: &Store) -> Result<(), StoreError> {
+    let mut ready = store.ready();
+    let tried = ready.wait_for(|state| !matches!(state, Readiness::Connecting { note: None }));
+    let in_time = tokio::time::timeout(STORE_TIMEOUT, tried).await.is_ok();
+    if !in_time {
+        return Err(StoreError::Timeout { op: "connecting" });
+    }
+    store.wait_ready(Duration::ZERO).await?;
+    tokio::time::timeout(STORE_TIMEOUT, store.ping()).await.unwrap_or(Err(StoreError::Timeout { op: "ping" }))
 }
 
 async fn mail(settings: &Mail) -> Finding {

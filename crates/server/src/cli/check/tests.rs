@@ -1,1 +1,133 @@
+use std::{fs, path::Path};
 
+use doorward_testkit::issuer;
+
+use super::*;
+
+/// A configuration in `dir` with `more` in it; no mail, so that no check needs a mail server.
+fn config(dir: &Path, top: &str, more: &str) -> Config {
+    let text = format!("public_url = \"http://localhost:8080\"\n{top}\n{more}");
+    Config::parse(&text, &dir.join("doorward.toml"), &Default::default()).unwrap()
+}
+
+async fn check(config: Config) -> (serde_json::Value, Result<(), Failure>) {
+    let mut bytes = Vec::new();
+    let outcome = run(Ok(config), &Clock::system(), &mut Out::new(&mut bytes, true)).await;
+    (serde_json::from_slice(&bytes).unwrap(), outcome)
+}
+
+fn finding<'a>(document: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    let findings = document["findings"].as_array().unwrap();
+    findings.iter().find(|finding| finding["name"].as_str().unwrap().starts_with(name)).unwrap()
+}
+
+fn issuer_entry(issuer: &issuer::Issuer) -> String {
+    format!(
+        "[[issuers]]\nname = \"main\"\nissuer = \"{}\"\naudiences = [\"app\"]\nkeys = {{ jwks_url = \"{}\" }}\n",
+        issuer.url(),
+        issuer.jwks_url()
+    )
+}
+
+/// A port that refuses connections.
+fn closed_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn neighbours_that_answer_are_fine() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = issuer::Issuer::start().await;
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let more = format!(
+        "{}[apps.web]\nupstream = \"http://127.0.0.1:{port}\"\n[[rules]]\npath = \"/*\"\nallow = [\"bearer\"]\napp = \"web\"\n",
+        issuer_entry(&issuer)
+    );
+    let (document, outcome) = check(config(dir.path(), "", &more)).await;
+    assert!(outcome.is_ok(), "{document:#}");
+    assert_eq!(finding(&document, "issuer main")["status"], "ok");
+    assert_eq!(finding(&document, "app web")["status"], "ok");
+    assert_eq!(finding(&document, "store")["detail"], "made on the first start");
+    assert_eq!(finding(&document, "mail")["status"], "note", "without [mail] nobody can sign in by mail");
+    assert!(!dir.path().join("data").exists(), "check made the data folder");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "check left a file behind");
+}
+
+#[tokio::test]
+async fn neighbours_that_are_down_end_with_one_and_come_with_remedies() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut issuer = issuer::Issuer::start().await;
+    let entry = issuer_entry(&issuer);
+    issuer.die().await;
+    let closed = closed_port();
+    let more = format!(
+        "{entry}[mail]\nurl = \"smtp://127.0.0.1:{closed}\"\nfrom = \"login@example.com\"\n\
+         [store]\nurl = \"postgres://doorward@127.0.0.1:{closed}/doorward\"\n\
+         [secrets]\nroot = \"0123456789abcdef0123456789abcdef\"\n\
+         [apps.web]\nupstream = \"http://127.0.0.1:{closed}\"\n"
+    );
+    let (document, outcome) = check(config(dir.path(), "", &more)).await;
+    for name in ["issuer main", "app web", "mail server", "store"] {
+        let finding = finding(&document, name);
+        assert_eq!(finding["status"], "down", "{document:#}");
+        assert!(finding["remedy"].as_str().is_some_and(|remedy| remedy.len() > 10));
+    }
+    assert!(matches!(outcome, Err(Failure::Said(1))));
+    assert_eq!(document["ok"], false);
+}
+
+#[tokio::test]
+async fn an_issuer_without_a_usable_key_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let issuer = issuer::Issuer::start_with(issuer::Algorithm::Es256).await;
+    let (document, outcome) = check(config(dir.path(), "", &issuer_entry(&issuer))).await;
+    let finding = finding(&document, "issuer main");
+    assert_eq!(finding["status"], "wrong", "ES256 is not among the default algorithms: {document:#}");
+    assert!(matches!(outcome, Err(Failure::Said(2))));
+}
+
+#[tokio::test]
+async fn a_certificate_with_another_key_is_misconfiguration() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = "[listen]\nhttps = \"127.0.0.1:0\"\ntls = { cert_file = \"cert.pem\", key_file = \"key.pem\" }\n";
+    fs::write(dir.path().join("cert.pem"), one.cert.pem()).unwrap();
+
+    fs::write(dir.path().join("key.pem"), other.signing_key.serialize_pem()).unwrap();
+    let (document, outcome) = check(config(dir.path(), "", tls)).await;
+    assert_eq!(finding(&document, "TLS certificate")["status"], "wrong");
+    assert!(matches!(outcome, Err(Failure::Said(2))));
+
+    fs::write(dir.path().join("key.pem"), one.signing_key.serialize_pem()).unwrap();
+    let (document, outcome) = check(config(dir.path(), "", tls)).await;
+    assert_eq!(finding(&document, "TLS certificate")["status"], "ok", "{document:#}");
+    assert!(outcome.is_ok());
+}
+
+#[tokio::test]
+async fn rules_that_never_decide_and_other_surprises_are_notes() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = format!("http://{}", app.local_addr().unwrap());
+    let rule = |path: &str, more: &str| {
+        format!("[[rules]]\npath = \"{path}\"\nallow = [\"session\"]\nupstream = \"{upstream}\"\n{more}\n")
+    };
+    let more = rule("/*", "license = \"active\"") + &rule("/api/*", "");
+    let (document, outcome) = check(config(dir.path(), "", &more)).await;
+    assert!(outcome.is_ok(), "notes do not fail: {document:#}");
+    for name in ["rules[1]", "rules[0].license", "login.link_ttl"] {
+        assert_eq!(finding(&document, name)["status"], "note", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_that_cannot_be_written_is_misconfiguration() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("occupied"), "a file").unwrap();
+    let (document, outcome) = check(config(dir.path(), "data_dir = \"occupied/data\"", "")).await;
+    assert_eq!(finding(&document, "data_dir")["status"], "wrong", "{document:#}");
+    assert!(matches!(outcome, Err(Failure::Said(2))));
+}

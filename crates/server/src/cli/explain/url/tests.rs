@@ -1,1 +1,109 @@
+use std::path::Path;
 
+use doorward_core::id::UserId;
+
+use super::*;
+
+const CONFIG: &str = r#"
+public_url = "https://app.example.com"
+[apps.web]
+upstream = "http://127.0.0.1:3000"
+[[rules]]
+path = "/public/*"
+allow = ["public"]
+app = "web"
+[[rules]]
+path = "/api/*"
+methods = ["GET"]
+allow = ["bearer", "session"]
+app = "web"
+require = { recent_auth = true, claims = { tenant = "acme" } }
+[[rules]]
+path = "/*"
+allow = ["session"]
+app = "web"
+"#;
+
+fn config() -> Config {
+    Config::parse(CONFIG, Path::new("doorward.toml"), &Default::default()).unwrap()
+}
+
+async fn explained(url: &str, method: Method) -> serde_json::Value {
+    let mut bytes = Vec::new();
+    run(&config(), &Clock::system(), url, &method, None, &mut Out::new(&mut bytes, true)).await.unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn outcomes(document: &serde_json::Value) -> Vec<&str> {
+    document["rules"].as_array().unwrap().iter().map(|rule| rule["outcome"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn each_rule_is_a_hit_or_a_miss() {
+    let document = explained("https://app.example.com/api/x?y=1#z", Method::GET).await;
+    assert_eq!(outcomes(&document), ["miss", "hit", "miss"]);
+    assert_eq!(document["outcome"]["rule"], 1);
+    assert_eq!(document["outcome"]["admits"], "session, bearer");
+    assert_eq!(document["target"], "/api/x?y=1", "browsers keep the fragment");
+}
+
+#[tokio::test]
+async fn another_method_on_a_path_is_denied_and_later_rules_are_not_tried() {
+    let document = explained("/api", Method::POST).await;
+    assert_eq!(document["outcome"]["reason"], "rule_denies");
+    assert_eq!(document["outcome"]["required"], "GET");
+}
+
+#[tokio::test]
+async fn what_never_reaches_the_rules_says_why() {
+    for (url, reason) in [
+        ("https://other.example.com/", "host_unknown"),
+        ("/public/../api", "request_malformed"),
+        ("/a//b", "request_malformed"),
+        ("/%2e%2e/", "request_malformed"),
+    ] {
+        let document = explained(url, Method::GET).await;
+        assert_eq!(document["outcome"]["reason"], reason, "{url}");
+    }
+    assert_eq!(explained("/auth/login", Method::GET).await["outcome"]["kind"], "own_route");
+    assert_eq!(explained("/healthz", Method::GET).await["outcome"]["kind"], "own_route");
+    assert_eq!(explained("/authority", Method::GET).await["outcome"]["kind"], "rule");
+}
+
+#[tokio::test]
+async fn people_get_a_table_and_the_demands_of_the_rule() {
+    let mut bytes = Vec::new();
+    let out = &mut Out::new(&mut bytes, false);
+    run(&config(), &Clock::system(), "/api/x", &Method::GET, None, out).await.unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    for part in
+        ["hit ", "rules[1] /api/* decides", "claim tenant = \"acme\", a recent sign-in", "web at http://127.0.0.1:3000"]
+    {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+}
+
+#[test]
+fn a_user_is_judged_as_if_freshly_signed_in() {
+    let config = config();
+    let rules = config.core_rules();
+    let now = Timestamp::from_secs(1_800_000_000);
+    let mut user = User {
+        id: UserId::mint(now, [1; 10]),
+        email: Email::parse("ada@example.com").unwrap(),
+        email_verified: true,
+        admin: false,
+        version: 0,
+        banned_at: None,
+        link_status: None,
+        candidate_subject: None,
+        created_at: now,
+    };
+    let reason = |rule: usize, user: &User| judge(&config, &rules[rule], user, now).map_err(|denial| denial.reason);
+    assert_eq!(reason(0, &user), Ok(()));
+    assert_eq!(reason(1, &user), Err(Reason::MissingClaim), "claims bind bearers, so a session lacks them");
+    assert_eq!(reason(2, &user), Ok(()));
+    user.banned_at = Some(now);
+    assert_eq!(reason(2, &user), Err(Reason::UserBanned));
+    assert_eq!(reason(0, &user), Ok(()), "a public rule asks nobody");
+}
