@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers fail the test that asked for them")]
 
 mod attacks;
+mod cli;
 mod door;
 mod proxy;
 mod smuggling;

@@ -28,13 +28,13 @@ fn config() -> Config {
     Config::parse(CONFIG, Path::new("doorward.toml"), &Default::default()).unwrap()
 }
 
-async fn explained(url: &str, method: Method) -> serde_json::Value {
+async fn explained(url: &str, method: Method) -> Value {
     let mut bytes = Vec::new();
     run(&config(), &Clock::system(), url, &method, None, &mut Out::new(&mut bytes, true)).await.unwrap();
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn outcomes(document: &serde_json::Value) -> Vec<&str> {
+fn outcomes(document: &Value) -> Vec<&str> {
     document["rules"].as_array().unwrap().iter().map(|rule| rule["outcome"].as_str().unwrap()).collect()
 }
 
