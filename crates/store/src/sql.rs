@@ -145,6 +145,7 @@ impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
 
 /// One column of a row that came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL makes some of them"))]
 pub(crate) enum Cell {
     Null,
     Int(i64),
@@ -273,6 +274,7 @@ ids_from_cells!(ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionI
 
 /// What an engine says when it cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "only PostgreSQL makes some of them"))]
 pub(crate) enum DbError {
     /// Not now: connection lost, file locked, disk full, server shutting down.
     Unavailable(String),

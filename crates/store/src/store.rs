@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use doorward_core::effects::Effects;
 use tokio::{sync::watch, time::timeout};
+use tracing::Instrument as _;
 
 use crate::{
     Changes, Readiness, StoreConfigError, StoreError, StoreOptions,
@@ -61,11 +62,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreConfigError`]: the URL cannot be used whatever the database does.
+    #[allow(clippy::needless_pass_by_value, unused_variables, reason = "given away once; no driver, no use")]
     pub fn open(url: &str, options: StoreOptions) -> Result<Self, StoreConfigError> {
-        let ready = watch::Sender::new(Readiness::Connecting { note: None });
         if let Some(rest) = url.strip_prefix("sqlite:") {
             #[cfg(feature = "sqlite")]
             {
+                let ready = connecting();
                 let path = crate::sqlite::parse_path(rest, &options)?;
                 let backend = crate::sqlite::Sqlite::open(path, &options, &ready);
                 return Ok(Self::with(Backend::Sqlite(backend), ready, options.deadline));
@@ -76,6 +78,7 @@ impl Store {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             #[cfg(feature = "postgres")]
             {
+                let ready = connecting();
                 let backend = crate::postgres::Postgres::open(url, &options, ready.clone())?;
                 return Ok(Self::with(Backend::Postgres(backend), ready, options.deadline));
             }
@@ -178,7 +181,8 @@ impl Store {
                 Backend::Postgres(postgres) => postgres.write(op, effects).await,
             }
         };
-        let out = timeout(self.0.deadline, run).await.map_err(|_| StoreError::Timeout { op: O::NAME })?;
+        let run = timeout(self.0.deadline, run).instrument(tracing::debug_span!("store", op = O::NAME));
+        let out = run.await.map_err(|_| StoreError::Timeout { op: O::NAME })?;
         let out = out.map_err(|error| named(O::NAME, error))?;
         if revocations + mails > 0 && O::commits(&out) {
             self.0.changes.send_modify(|changes| {
@@ -188,6 +192,11 @@ impl Store {
         }
         Ok(out)
     }
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn connecting() -> watch::Sender<Readiness> {
+    watch::Sender::new(Readiness::Connecting { note: None })
 }
 
 /// Puts the operation's name to an engine's error.

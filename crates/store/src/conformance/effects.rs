@@ -117,6 +117,24 @@ pub async fn an_operation_that_fails_leaves_nothing_behind(a: Store, b: Store) {
     assert_eq!(b.verify_audit().await.unwrap().faults, []);
 }
 
+pub async fn a_failing_operation_takes_no_other_with_it(a: Store, b: Store) {
+    let known = mail();
+    a.append(Effects::default().with_mail(known.clone())).await.unwrap();
+    let outcomes = race(60, &a, &b, |store, number| {
+        let effects = if number % 3 == 0 { all_effects().with_mail(known.clone()) } else { all_effects() };
+        let user = user();
+        async move { (number, user.id, store.create_user(user, effects).await) }
+    })
+    .await;
+    for (number, id, outcome) in outcomes {
+        assert_eq!(outcome.is_ok(), number % 3 != 0, "{number}: {outcome:?}");
+        assert_eq!(b.user(id).await.unwrap().is_some(), number % 3 != 0);
+    }
+    assert_eq!(traces(&b).await.0, 40);
+    let report = a.verify_audit().await.unwrap();
+    assert_eq!((report.rows, report.faults), (40, vec![]));
+}
+
 pub async fn an_outcome_without_a_change_writes_no_effect(a: Store, b: Store) {
     let stored = stored_user(&a).await;
     let changed = a.changed();

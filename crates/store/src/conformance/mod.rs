@@ -69,6 +69,7 @@ macro_rules! for_each_case {
             revocations_are_read_in_order_and_in_pages,
             a_reader_that_polls_misses_no_revocation_of_concurrent_writers,
             an_operation_that_fails_leaves_nothing_behind,
+            a_failing_operation_takes_no_other_with_it,
             an_outcome_without_a_change_writes_no_effect,
             changes_of_this_process_wake_its_readers,
             audit_rows_are_sealed_into_a_chain_that_verifies,
