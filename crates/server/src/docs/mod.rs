@@ -5,7 +5,9 @@
 
 mod cli;
 mod config;
+mod metrics;
 mod reasons;
+mod routes;
 
 use std::{fs, io, path::Path};
 
@@ -24,6 +26,9 @@ pub struct Page {
 pub const PAGES: &[Page] = &[
     Page { file: "reasons.md", about: "every reason for a refusal", render: reasons::page },
     Page { file: "config.md", about: "every key of the configuration", render: config::page },
+    Page { file: "routes.md", about: "every route of our own", render: routes::page },
+    Page { file: "metrics.md", about: "every metric", render: metrics::page },
+    Page { file: "openapi.json", about: "the routes as OpenAPI 3.1", render: openapi },
     Page { file: "cli.md", about: "every command and option", render: cli::page },
 ];
 
@@ -34,6 +39,13 @@ pub const PAGES: &[Page] = &[
 pub fn write(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     PAGES.iter().try_for_each(|page| fs::write(dir.join(page.file), (page.render)()))
+}
+
+/// The document that a server answers at `/openapi.json`, with the default `base_path`.
+fn openapi() -> String {
+    let document = crate::http::openapi::document("/auth");
+    // A value of strings always serialises.
+    serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
 }
 
 /// The note at the top of each page.
