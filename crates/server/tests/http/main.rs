@@ -5,5 +5,6 @@
 mod attacks;
 mod cli;
 mod door;
+mod forward_auth;
 mod proxy;
 mod smuggling;
