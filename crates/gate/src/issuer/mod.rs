@@ -4,6 +4,7 @@
 //! that may be signed with a key unknown here waits, for one fetch shared with everybody else. What may be
 //! fetched when is decided by [`doorward_core::keys`].
 
+mod kept;
 mod shell;
 mod source;
 
@@ -28,8 +29,11 @@ use doorward_store::Store;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use self::shell::{Shell, Step};
 pub use self::source::KeySource;
+use self::{
+    kept::Kept,
+    shell::{Shell, Step},
+};
 use crate::clock::Clock;
 
 /// An issuer whose tokens are accepted.
@@ -197,6 +201,7 @@ impl Issuers {
                 clock: clock.clone(),
                 client: client.clone(),
                 store: store.cloned(),
+                kept: Kept::new(),
                 snapshot: ArcSwapOption::new(cache.snapshot().map(Arc::new)),
                 cache: Mutex::new(cache),
                 changes: watch::Sender::new(0),
@@ -222,12 +227,21 @@ impl Issuers {
     ///
     /// Not judged: whether it was revoked, and what its subject may do.
     pub fn verify(&self, text: &str, now: Now) -> Verdict {
+        if let Some(token) = self.0.iter().find_map(|shell| shell.kept.find(text, &shell.snapshot, now)) {
+            return Verdict::Ready(Ok(token));
+        }
         let (shell, token) = match self.choose(text, now) {
             Ok(chosen) => chosen,
             Err(denial) => return Verdict::Ready(Err(denial)),
         };
         let mut failed = match shell.verify_known(token, now) {
-            Ok(verdict) => return Verdict::Ready(verdict.map(|claims| shell.verified(claims))),
+            Ok(verdict) => {
+                return Verdict::Ready(verdict.map(|(claims, set)| {
+                    let token = shell.verified(claims);
+                    shell.kept.keep(text, &token, &set, &shell.policy);
+                    token
+                }));
+            }
             Err(failed) => failed,
         };
         // Subscribed before the question: what is reported in between is not missed.

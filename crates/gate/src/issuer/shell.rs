@@ -21,7 +21,10 @@ use doorward_store::Store;
 use reqwest::Client;
 use tokio::{runtime::Handle, sync::watch};
 
-use super::source::{self, Document, KeySource};
+use super::{
+    kept::Kept,
+    source::{self, Document, KeySource},
+};
 use crate::clock::Clock;
 
 /// How many requests may wait for one issuer's keys; more are told to come back.
@@ -41,6 +44,8 @@ pub(super) struct Shell {
     pub(super) client: Client,
     pub(super) store: Option<Store>,
     pub(super) cache: Mutex<KeyCache>,
+    /// Grants of tokens that may come again.
+    pub(super) kept: Kept,
     /// What readers look at.
     pub(super) snapshot: ArcSwapOption<Snapshot>,
     /// Counts what was reported; waiters wake on it, and the background task ends with its sender.
@@ -71,18 +76,17 @@ impl Shell {
         &self,
         token: Unverified<'_>,
         now: Now,
-    ) -> Result<Result<Verified<Claims>, Denial>, Option<Arc<PublicKey>>> {
+    ) -> Result<Result<(Verified<Claims>, Arc<JwkSet>), Denial>, Option<Arc<PublicKey>>> {
         let snapshot = self.snapshot.load();
         let algorithm = match token.algorithm() {
             Ok(algorithm) => algorithm,
             Err(denial) => return Ok(Err(denial)),
         };
-        let Some(key) = snapshot.as_ref().and_then(|snapshot| snapshot.find(token.key_id(), algorithm, now)) else {
-            return Err(None);
-        };
+        let Some(snapshot) = snapshot.as_ref() else { return Err(None) };
+        let Some(key) = snapshot.find(token.key_id(), algorithm, now) else { return Err(None) };
         match token::verify(token, key, &self.policy, now) {
             Err(denial) if denial.reason == Reason::TokenBadSignature => Err(Some(Arc::clone(key))),
-            verdict => Ok(verdict),
+            verdict => Ok(verdict.map(|claims| (claims, Arc::clone(snapshot.set())))),
         }
     }
 

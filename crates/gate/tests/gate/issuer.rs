@@ -118,6 +118,31 @@ async fn a_token_of_a_known_key_is_judged_at_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_comes_again_is_not_verified_again_until_keys_or_time_say_so() {
+    let world = World::warm().await;
+    let token = world.token();
+    let (one, again) = (world.verify_now(&token).unwrap(), world.verify_now(&token).unwrap());
+    assert!(Arc::ptr_eq(&one, &again));
+    world.clock.set_wall(Timestamp::from_secs(START - 31));
+    assert_eq!(reason(world.verify_now(&token)), Reason::TokenNotYetValid);
+    world.clock.set_wall(Timestamp::from_secs(START + 329));
+    assert!(world.verify_now(&token).is_ok());
+    world.clock.set_wall(Timestamp::from_secs(START + 330));
+    assert_eq!(reason(world.verify_now(&token)), Reason::TokenExpired);
+}
+
+#[tokio::test]
+async fn a_token_whose_key_was_withdrawn_is_refused_although_it_was_good_before() {
+    let world = World::warm().await;
+    let token = world.token();
+    assert!(world.verify_now(&token).is_ok());
+    world.issuer.rotate(Rotation::Abrupt);
+    world.clock.advance(Duration::from_secs(60));
+    assert!(world.verify_in_time(&world.token()).await.is_ok());
+    assert_eq!(reason(world.verify_now(&token)), Reason::TokenUnknownKey);
+}
+
+#[tokio::test]
 async fn a_mail_address_counts_only_where_the_issuer_verified_it() {
     let world = World::warm().await;
     for (is_verified, expected) in [(json!(true), Some("ann@example.com")), (json!(false), None), (json!("true"), None)]
