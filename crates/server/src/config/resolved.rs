@@ -1,6 +1,6 @@
 //! The configuration as the rest of the server wants it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use doorward_core::{
     client::TrustedProxies,
@@ -84,6 +84,19 @@ impl Config {
             }
         });
         rules.collect()
+    }
+
+    /// The keys that reach beyond this machine; `demo` refuses to start with any.
+    pub fn beyond_loopback(&self) -> Vec<&'static str> {
+        let listen = &self.listen;
+        let is_open = |address: Option<SocketAddr>| address.is_some_and(|address| !address.ip().is_loopback());
+        let keys = [
+            ("public_url", !self.public_url.is_loopback()),
+            ("listen.http", is_open(Some(listen.http))),
+            ("listen.https", is_open(listen.https)),
+            ("listen.admin", is_open(Some(listen.admin))),
+        ];
+        keys.into_iter().filter(|(_, reaches)| *reaches).map(|(key, _)| key).collect()
     }
 
     /// The peers that may speak for others.

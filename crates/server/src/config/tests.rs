@@ -334,3 +334,11 @@ fn a_key_set_without_a_usable_key_is_refused() {
         assert!(found.len() == 1 && found[0].contains(what), "{keys}: {found:?}");
     }
 }
+
+#[test]
+fn what_reaches_beyond_this_machine_is_named() {
+    let local = parse_with("public_url = \"http://localhost:8080\"\n", &[]).unwrap();
+    assert!(local.beyond_loopback().is_empty());
+    let open = minimal("", &[("DOORWARD__LISTEN__HTTP", "0.0.0.0:8080")]).unwrap();
+    assert_eq!(open.beyond_loopback(), ["public_url", "listen.http"]);
+}
