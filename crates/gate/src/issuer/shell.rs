@@ -53,6 +53,9 @@ pub(super) struct Shell {
     pub(super) waiters: AtomicUsize,
 }
 
+/// Verified claims, and the set that held the key.
+pub(super) type Grant = (Verified<Claims>, Arc<JwkSet>);
+
 /// What can be said at once.
 pub(super) enum Step {
     Done(Result<Verified<Claims>, Denial>),
@@ -71,12 +74,13 @@ impl Shell {
         self.lock().status(now)
     }
 
-    /// Verifies with a known, fresh key, without locking anything. `None`: the cache has to be asked.
+    /// Verifies with a known, fresh key, without locking anything. `Err`: the cache has to be asked, with the key
+    /// under which the signature was wrong, if one was known.
     pub(super) fn verify_known(
         &self,
         token: Unverified<'_>,
         now: Now,
-    ) -> Result<Result<(Verified<Claims>, Arc<JwkSet>), Denial>, Option<Arc<PublicKey>>> {
+    ) -> Result<Result<Grant, Denial>, Option<Arc<PublicKey>>> {
         let snapshot = self.snapshot.load();
         let algorithm = match token.algorithm() {
             Ok(algorithm) => algorithm,

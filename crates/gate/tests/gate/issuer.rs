@@ -151,7 +151,7 @@ async fn a_mail_address_counts_only_where_the_issuer_verified_it() {
         claims["email"] = json!("ann@example.com");
         claims["email_verified"] = is_verified;
         let token = world.verify_now(&world.issuer.mint(&claims)).unwrap();
-        assert_eq!(token.principal.email.as_ref().map(|email| email.as_str()), expected);
+        assert_eq!(token.principal.email.as_ref().map(doorward_core::user::Email::as_str), expected);
     }
 }
 
