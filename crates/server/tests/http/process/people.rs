@@ -1,0 +1,121 @@
+//! Commands in other processes, replicas, and a kill: who is signed in afterwards.
+
+use std::time::Duration;
+
+use doorward_testkit::{
+    mail::MailSink,
+    postgres,
+    process::{Process, Signal},
+    upstream::EchoApp,
+};
+
+use super::{Installation, PATIENCE, figure, reason, until};
+
+/// What the README promises.
+const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+
+fn rest(store: &str, sink: &MailSink, app: &EchoApp) -> String {
+    format!(
+        "{store}[mail]\nurl = \"{}\"\nfrom = \"Doorward <login@example.com>\"\n[apps.web]\nupstream = \"{}\"\n\
+         [[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n",
+        sink.url(),
+        app.url()
+    )
+}
+
+/// What an ended session is called: by the revocation log's own entry, or once its row is gone.
+const ENDED: &[(u16, Option<&str>)] = &[(401, Some("session_revoked")), (401, Some("session_unknown"))];
+
+/// Asserts that every installation refuses this session within the bound, whatever its caches hold.
+async fn refused(installations: &[&Installation], session: &str, expected: &[(u16, Option<&str>)]) {
+    for installation in installations {
+        let (_, took) = until("the session is refused", REVOKED_WITHIN, async || {
+            let answer = installation.get("/x", session).await;
+            (answer.status != 200).then(|| assert!(expected.contains(&reason(&answer)), "{answer:?}"))
+        })
+        .await;
+        figure("a command's revocation in a running server, after the command ended", took);
+    }
+}
+
+async fn let_in(installations: &[&Installation], session: &str) {
+    for installation in installations {
+        let answer = installation.get("/x", session).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.text().contains(r#"["x-doorward-email","ada@example.com"]"#), "{}", answer.text());
+    }
+}
+
+/// Signs in, revokes, signs in again, bans: what each command does to the running servers.
+async fn commands_are_followed(installations: &[&Installation], sink: &MailSink) {
+    let first = installations[0];
+    first.ok(&["users", "add", "ada@example.com"]).await;
+    let session = first.sign_in(sink, "ada@example.com").await;
+    let_in(installations, &session).await;
+    first.ok(&["sessions", "revoke", "--user", "ada@example.com"]).await;
+    refused(installations, &session, ENDED).await;
+
+    let session = first.sign_in(sink, "ada@example.com").await;
+    let_in(installations, &session).await;
+    first.ok(&["sessions", "revoke", "--all"]).await;
+    refused(installations, &session, ENDED).await;
+
+    let session = first.sign_in(sink, "ada@example.com").await;
+    let_in(installations, &session).await;
+    first.ok(&["users", "ban", "ada@example.com"]).await;
+    // The ban is seen before the rows of the sessions are gone, or after.
+    refused(installations, &session, &[ENDED, &[(403, Some("user_banned"))]].concat()).await;
+    let verified = first.ok(&["audit", "verify"]).await;
+    assert!(!verified.contains("FAULT"), "{verified}");
+    let tail = first.ok(&["audit", "tail"]).await;
+    for event in ["user.created", "session.created", "session.revoked", "user.banned"] {
+        assert!(tail.contains(event), "{event} in\n{tail}");
+    }
+}
+
+#[tokio::test]
+async fn commands_reach_a_running_server_over_sqlite_within_a_second() {
+    let Some(sink) = MailSink::start().await else { return };
+    let app = EchoApp::start().await;
+    let installation = Installation::with(&rest("", &sink, &app));
+    let _server = installation.serve_ready().await;
+    commands_are_followed(&[&installation], &sink).await;
+}
+
+#[tokio::test]
+async fn commands_reach_every_replica_over_postgresql_within_a_second() {
+    let Some(sink) = MailSink::start().await else { return };
+    let Some(database) = postgres::shared() else { return };
+    let app = EchoApp::start().await;
+    let store = format!(
+        "[store]\nurl = \"{}\"\n[secrets]\nroot = \"only for this test, only for this test\"\n",
+        database.database()
+    );
+    let a = Installation::with(&rest(&store, &sink, &app));
+    let b = Installation::with(&rest(&store, &sink, &app));
+    // At once, so both make the schema and the first keys.
+    let (_a, _b) = tokio::join!(a.serve_ready(), b.serve_ready());
+    commands_are_followed(&[&a, &b], &sink).await;
+}
+
+#[tokio::test]
+async fn a_sign_in_that_was_answered_outlives_a_kill() {
+    let Some(sink) = MailSink::start().await else { return };
+    let app = EchoApp::start().await;
+    let installation = Installation::with(&rest("", &sink, &app));
+    installation.ok(&["users", "add", "ada@example.com"]).await;
+    let mut server = installation.serve_ready().await;
+    for _ in 0..3 {
+        let session = installation.sign_in(&sink, "ada@example.com").await;
+        killed(&mut server).await;
+        server = installation.serve_ready().await;
+        let_in(&[&installation], &session).await;
+    }
+    let verified = installation.ok(&["audit", "verify"]).await;
+    assert!(!verified.contains("FAULT"), "{verified}");
+}
+
+async fn killed(server: &mut Process) {
+    server.signal(Signal::KILL);
+    assert_eq!(server.exit(PATIENCE).await.code(), None, "by the signal");
+}
