@@ -135,7 +135,7 @@ impl Assertions {
             iat: now.wall.as_secs(),
             exp: expires_at.as_secs(),
             method: principal.authenticated.as_str(),
-            email: principal.email.as_ref().map(|email| email.as_str()),
+            email: principal.email.as_ref().map(doorward_core::user::Email::as_str),
             org: principal.org_id.map(|org| org.to_string()),
             auth_time: match &principal.authenticated {
                 Authenticated::Session { authenticated_at, .. } => Some(authenticated_at.as_secs()),
