@@ -17,7 +17,7 @@ pub enum Remedy {
     ReAuthenticate,
     /// Ask for a new sign-in link.
     RequestLink,
-    /// Go back to the browser that asked for the link, or type the code from the mail there.
+    /// Go back to the browser that asked for the link.
     UseSameBrowser,
     /// Get a new token from the issuer.
     RefreshToken,
@@ -77,9 +77,7 @@ impl Remedy {
             Self::SignIn => "Sign in.",
             Self::ReAuthenticate => "Prove again who you are, then repeat the request.",
             Self::RequestLink => "Ask for a new sign-in link.",
-            Self::UseSameBrowser => {
-                "Go back to the browser that asked for the link, or type the code from the mail there."
-            }
+            Self::UseSameBrowser => "Go back to the browser that asked for the link and open the link there.",
             Self::RefreshToken => "Get a new token from its issuer.",
             Self::ReplaceKey => "Use another API key, or have this one replaced.",
             Self::RefreshCsrf => "Get a fresh CSRF token from GET /session and repeat the request.",

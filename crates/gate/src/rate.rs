@@ -21,18 +21,22 @@ pub struct Quota {
 
 impl Quota {
     /// `events` per minute; zero counts as one.
-    pub fn per_minute(events: u32) -> Self {
+    pub const fn per_minute(events: u32) -> Self {
         Self::per(events, Duration::from_secs(60))
     }
 
     /// `events` per hour; zero counts as one.
-    pub fn per_hour(events: u32) -> Self {
+    pub const fn per_hour(events: u32) -> Self {
         Self::per(events, Duration::from_secs(3600))
     }
 
     /// `events` per `period`; zero counts as one.
-    pub fn per(events: u32, period: Duration) -> Self {
-        Self { events: NonZeroU32::new(events).unwrap_or(NonZeroU32::MIN), period }
+    pub const fn per(events: u32, period: Duration) -> Self {
+        let events = match NonZeroU32::new(events) {
+            Some(events) => events,
+            None => NonZeroU32::MIN,
+        };
+        Self { events, period }
     }
 }
 

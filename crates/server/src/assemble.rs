@@ -17,8 +17,9 @@ use doorward_gate::{
         LinkWorker,
         sign_in::{SignIn, SignInConfig},
     },
-    issuer::{IssuerConfig, Issuers, KeySource},
+    issuer::Issuers,
     policy::{App, Policy},
+    rate::Quota,
     ring::Ring,
 };
 use doorward_store::Store;
@@ -26,6 +27,7 @@ use doorward_store::Store;
 use crate::{
     config::{self, Config, ResolvedApp},
     http::{OwnRules, Site, SiteApp, cookies::Cookies},
+    lifecycle::Host,
     pages,
     proxy::{ProxyOptions, Upstream, UpstreamOptions},
 };
@@ -79,7 +81,8 @@ pub(crate) fn assemble(
         is_demo,
         own_rules: OwnRules::new()?,
     };
-    let issuers = Issuers::new(config.issuers.iter().filter_map(issuer).collect(), clock, Some(store))?;
+    let issuers =
+        Issuers::new(config.issuers.iter().filter_map(config::Issuer::to_gate).collect(), clock, Some(store))?;
     Ok(Assembled { policy, issuers, site })
 }
 
@@ -106,27 +109,11 @@ fn site_app(app: &ResolvedApp) -> Result<SiteApp, anyhow::Error> {
     })
 }
 
-/// `None` only for what reading refused already: an issuer without a source that this release knows.
-fn issuer(issuer: &config::Issuer) -> Option<IssuerConfig> {
-    let keys = &issuer.keys;
-    let source = match (&keys.jwks_file, keys.source()?) {
-        (Some(file), _) => KeySource::File(file.path.clone()),
-        (None, config::KeySource::Url(url)) => KeySource::Url(url.clone()),
-        (None, config::KeySource::Given(set)) => KeySource::Inline(set.clone()),
-        (None, config::KeySource::Single(key)) => KeySource::Single(key.clone()),
-    };
-    Some(IssuerConfig {
-        first: keys.first_set().cloned(),
-        fetch_timeout: keys.fetch_timeout,
-        min_interval: keys.min_interval,
-        max_stale: keys.max_stale,
-        ..IssuerConfig::new(issuer.name.0.as_str(), issuer.policy(), source)
-    })
-}
-
 /// The settings of the sign-in.
-pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
+pub(crate) fn sign_in_config(config: &Config, is_demo: bool) -> SignInConfig {
     SignInConfig {
+        // In the demo everybody is the same client, and somebody who tries things out asks often.
+        links_per_client: if is_demo { Quota::per_minute(60) } else { SignInConfig::LINKS_PER_CLIENT },
         site: config.public_url.host().to_owned(),
         callback_url: format!("{}{}/login/callback", config.public_url.origin(), config.base_path.as_str()),
         link_ttl: config.login.link_ttl,
@@ -136,8 +123,9 @@ pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
 }
 
 /// The sign-in and its worker.
-pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, clock: &Clock) -> (SignIn, LinkWorker) {
-    SignIn::new(sign_in_config(config), store.clone(), ring.clone(), clock.clone())
+pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, host: &Host) -> (SignIn, LinkWorker) {
+    let clock = &host.clock;
+    SignIn::new(sign_in_config(config, host.is_demo), store.clone(), ring.clone(), clock.clone())
 }
 
 /// The CSRF keys of a ring: the current one makes, the newest previous one is still accepted.

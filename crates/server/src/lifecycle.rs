@@ -152,7 +152,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     });
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
-    let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host.clock);
+    let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
     let server = Arc::new(Server {
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
@@ -212,6 +212,7 @@ impl Running {
         self.jobs.spawn(jobs::watch_store(server(), stop()));
         self.jobs.spawn(jobs::read_gauges(server(), outbox, stop()));
         self.jobs.spawn(jobs::purge(server(), stop()));
+        self.jobs.spawn(jobs::checkpoint::run(server(), ring.clone(), stop()));
         self.jobs.spawn(jobs::keep_ring(server(), ring, stop()));
     }
 
@@ -229,7 +230,7 @@ impl Running {
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);
-        self.server.sign_in.configure(assemble::sign_in_config(&config));
+        self.server.sign_in.configure(assemble::sign_in_config(&config, self.host.is_demo));
         tracing::info!(version, "took the new configuration");
         Ok(version)
     }
@@ -290,7 +291,7 @@ fn misconfigured(error: &dyn std::fmt::Display) -> StartError {
     StartError::Misconfigured(error.to_string())
 }
 
-fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, StartError> {
+pub(crate) fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, StartError> {
     match &config.root_secret {
         config::RootSecret::Given(root) => Ok(root.clone()),
         config::RootSecret::MakeAt(path) => ring::load_root(path, true, clock).map_err(|error| misconfigured(&error)),

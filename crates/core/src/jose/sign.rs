@@ -58,6 +58,11 @@ impl SigningKey {
         Ok(token)
     }
 
+    /// The signature over `message` (RFC 8032 §5.1.6), for what is no token.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+
     /// The public key as a JWK to publish.
     pub fn public_jwk(&self, kid: &str) -> Value {
         let x = base64url::encode(self.0.public_key().as_ref());

@@ -140,12 +140,12 @@ impl std::fmt::Debug for LinkWorker {
 impl LinkWorker {
     pub(super) fn new(flow: Arc<Inner>, jobs: mpsc::Receiver<Ask>) -> Self {
         Self {
-            flow,
             jobs,
             // B73. Two budgets: whoever spends the one of a client leaves other people's addresses alone, and
             // refused requests never move the end of a limit, so nobody can be locked out by asking for them.
-            per_client: Limiter::new(Quota::per_minute(3), LIMITER_KEYS),
+            per_client: Limiter::new(flow.config.load().links_per_client, LIMITER_KEYS),
             per_address: Limiter::new(Quota::per_hour(5), LIMITER_KEYS),
+            flow,
         }
     }
 

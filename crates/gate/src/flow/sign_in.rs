@@ -45,6 +45,13 @@ pub struct SignInConfig {
     /// Whether an unknown address becomes a user by asking for a link. The row is made with the link, so a
     /// stranger can make rows within the limits of a client; they can do nothing until the mail proves them.
     pub allow_sign_up: bool,
+    /// Links that one client may ask for; read once, when the worker is made.
+    pub links_per_client: Quota,
+}
+
+impl SignInConfig {
+    /// What one client may ask for (B73).
+    pub const LINKS_PER_CLIENT: Quota = Quota::per_minute(3);
 }
 
 /// What a request for a link brings.

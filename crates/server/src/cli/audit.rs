@@ -3,7 +3,11 @@
 use std::collections::VecDeque;
 
 use clap::{Args, Subcommand};
-use doorward_core::audit::{AuditRow, ChainFault};
+use doorward_core::{
+    audit::{AuditRow, ChainFault},
+    ring::Purpose,
+};
+use doorward_gate::clock::Clock;
 use doorward_store::{Store, audit::AuditFault};
 use serde_json::{Value, json};
 
@@ -11,14 +15,15 @@ use super::{
     Failure, Out,
     output::{printable, time},
 };
+use crate::{config::Config, jobs::checkpoint, lifecycle};
 
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum Audit {
     /// Read every chain and check each row's seal; exit code 1 where the log does not hold.
     ///
-    /// Checked: seals, gaps, rows cut off behind the heads that the store and the newest checkpoint keep.
-    /// Not checked: the checkpoint's signature.
+    /// Checked: seals, gaps, rows cut off behind the heads that the store and the newest checkpoint keep,
+    /// and the signature of that checkpoint, for which the root secret is needed.
     Verify,
     /// Print the newest rows.
     Tail(Tail),
@@ -33,9 +38,15 @@ pub struct Tail {
 }
 
 impl Audit {
-    pub(super) async fn run(&self, store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &self,
+        store: &Store,
+        config: &Config,
+        clock: &Clock,
+        out: &mut Out<'_>,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Verify => verify(store, out).await,
+            Self::Verify => verify(store, config, clock, out).await,
             Self::Tail(tail) => {
                 let rows = newest(store, usize::from(tail.count)).await?;
                 print(&rows, out)
@@ -44,9 +55,17 @@ impl Audit {
     }
 }
 
-async fn verify(store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
+async fn verify(store: &Store, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
     let report = store.verify_audit().await?;
-    let faults: Vec<String> = report.faults.iter().map(describe).collect();
+    let mut faults: Vec<String> = report.faults.iter().map(describe).collect();
+    if let Some(checkpoint) = &report.checkpoint {
+        // A checkpoint was signed, so there is a root secret; where it is gone, nothing can be proven with it.
+        let root = lifecycle::root_secret(config, clock)?;
+        let keys = store.ring(Purpose::Audit).await?;
+        if let Err(flaw) = checkpoint::check(checkpoint, &keys, &root) {
+            faults.push(format!("checkpoint of {}: {flaw}", time(checkpoint.at)));
+        }
+    }
     let checkpoint = report.checkpoint.as_ref().map(|checkpoint| time(checkpoint.at));
     if out.json {
         out.json(&json!({

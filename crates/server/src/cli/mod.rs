@@ -165,7 +165,7 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
         }
         Command::Audit(audit) => {
             let config = load()?;
-            with_store(&config, &clock, async |store| audit.run(store, out).await)
+            with_store(&config, &clock, async |store| audit.run(store, &config, &clock, out).await)
         }
     }
 }

@@ -67,12 +67,12 @@ pub async fn page(call: Call, guard: Guard) -> Response<Body> {
     let query = query(&call);
     let to = return_to(&call, query.return_to.as_deref());
     // A store that is down must not keep the page from showing.
-    if let Ok(decision) = session::caller(&call, guard).await
-        && decision.outcome.is_ok()
-    {
-        return call::see_other(to.as_str());
-    }
-    let page = pages::Login { return_to: to.as_str(), email: "", notice: None };
+    let ended = match session::caller(&call, guard).await.map(|decision| decision.outcome) {
+        Ok(Ok(_)) => return call::see_other(to.as_str()),
+        Ok(Err(denial)) => Some(denial.reason).filter(|reason| *reason != Reason::NoCredential),
+        Err(_) => None,
+    };
+    let page = pages::Login { return_to: to.as_str(), email: "", ended };
     call::page(StatusCode::OK, pages::login(&call.site.pages, &page))
 }
 

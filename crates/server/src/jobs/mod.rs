@@ -1,5 +1,7 @@
 //! What runs beside the requests. Each job stops when its token is cancelled, and none of them decides.
 
+pub(crate) mod checkpoint;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,

@@ -22,7 +22,7 @@ pub use self::{
     denied::{Denied, denied},
     docs::docs,
     profile::{Profile, profile},
-    sign_in::{CheckInbox, Confirm, Login, Notice, check_inbox, confirm, elsewhere, login, signed_out},
+    sign_in::{CheckInbox, Confirm, Login, check_inbox, confirm, elsewhere, login, signed_out},
 };
 
 /// `Content-Type` of every page.

@@ -7,39 +7,6 @@ use doorward_core::{reason::Reason, user::Email};
 
 use super::{Site, render, text};
 
-/// What the login page has to say before its form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The address that was typed cannot be read.
-    EmailUnreadable,
-    /// Why the sign-in page is shown, or why the last try did not work.
-    Denied(Reason),
-}
-
-impl Notice {
-    fn text(self) -> &'static str {
-        match self {
-            Self::EmailUnreadable => "That is not a mail address. It looks like name@example.com.",
-            Self::Denied(reason) => reason.shown().text(),
-        }
-    }
-
-    fn is_error(self) -> bool {
-        match self {
-            Self::EmailUnreadable => true,
-            // To be asked in is no error; to be turned away is.
-            Self::Denied(reason) => reason != Reason::NoCredential,
-        }
-    }
-
-    fn tone(self) -> &'static str {
-        match self {
-            Self::EmailUnreadable => "bad",
-            Self::Denied(_) => "note",
-        }
-    }
-}
-
 /// The login page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Login<'a> {
@@ -47,8 +14,8 @@ pub struct Login<'a> {
     pub return_to: &'a str,
     /// What was typed before, if the form comes back.
     pub email: &'a str,
-    /// What to say first.
-    pub notice: Option<Notice>,
+    /// Why the page is shown, where that is worth saying: the session that came is over.
+    pub ended: Option<Reason>,
 }
 
 #[derive(Template)]
@@ -56,14 +23,12 @@ pub struct Login<'a> {
 struct LoginPage<'a> {
     site: &'a Site,
     page: &'a Login<'a>,
-    notice: Option<Notice>,
-    invalid: bool,
+    notice: Option<&'static str>,
 }
 
 /// The login page: one field, one button, posts `{base}/login/request-link`.
 pub fn login(site: &Site, page: &Login<'_>) -> String {
-    let invalid = page.notice == Some(Notice::EmailUnreadable);
-    render(&LoginPage { site, page, notice: page.notice, invalid })
+    render(&LoginPage { site, page, notice: page.ended.map(|reason| reason.shown().text()) })
 }
 
 /// The page after asking for a link. The same for every address, known or not.

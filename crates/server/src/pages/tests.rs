@@ -88,11 +88,9 @@ fn samples() -> Vec<(String, String)> {
     let user = SubjectId::local(UserId::mint(AT, [1; 10]));
     let link =
         "Sign in here:\n\nhttp://127.0.0.1:8080/auth/login/callback?token=aaa.bbb.ccc\n\nIt works for 15 minutes.";
-    let notice = |notice| Login { notice: Some(notice), ..Login::default() };
     let mut pages = vec![
         ("login", login(&site, &Login { return_to: "/reports?year=2027", ..Login::default() })),
-        ("login-unreadable", login(&site, &Login { email: "alice@", ..notice(Notice::EmailUnreadable) })),
-        ("login-idle", login(&site, &notice(Notice::Denied(Reason::SessionIdle)))),
+        ("login-idle", login(&site, &Login { ended: Some(Reason::SessionIdle), ..Login::default() })),
         ("inbox", inbox_page("alice@example.com", "/", false)),
         ("inbox-demo", inbox_page("alice@example.com", "/", true)),
         ("confirm", confirm(&site, &Confirm { token, email: &email(), goes_on: false })),
@@ -254,7 +252,7 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
 
 #[test]
 fn what_was_typed_comes_back_exactly() {
-    let html = login(&site(), &Login { email: "a\"b&<c>'d", return_to: "/?a=1&b=\"2\"", notice: None });
+    let html = login(&site(), &Login { email: "a\"b&<c>'d", return_to: "/?a=1&b=\"2\"", ended: None });
     let values: Vec<_> = attributes(&html, "value").into_iter().map(unescape).collect();
     assert_eq!(values, ["/?a=1&b=\"2\"", "a\"b&<c>'d"]);
 }
@@ -332,11 +330,11 @@ fn another_browser_gets_neither_form_nor_token() {
 }
 
 #[test]
-fn a_page_about_an_unreadable_address_marks_its_field() {
-    let html = login(&site(), &Login { notice: Some(Notice::EmailUnreadable), ..Login::default() });
-    assert!(html.contains("aria-invalid=\"true\"") && html.contains("role=\"alert\""));
-    let html = login(&site(), &Login { notice: Some(Notice::Denied(Reason::UntrustedPeer)), ..Login::default() });
-    assert!(html.contains(Reason::NotFound.text()) && !html.contains("aria-invalid"));
+fn a_session_that_is_over_is_named_on_the_login_page_and_a_masked_reason_is_not() {
+    let html = login(&site(), &Login { ended: Some(Reason::SessionIdle), ..Login::default() });
+    assert!(html.contains(Reason::SessionIdle.text()) && html.contains("role=\"status\""));
+    let html = login(&site(), &Login { ended: Some(Reason::UntrustedPeer), ..Login::default() });
+    assert!(html.contains(Reason::NotFound.text()) && !html.contains(Reason::UntrustedPeer.text()));
 }
 
 /// For looking at them: writes every page and asset below the folder that the variable names.

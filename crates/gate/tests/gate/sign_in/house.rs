@@ -121,6 +121,7 @@ impl House {
 
 pub(super) fn config() -> SignInConfig {
     SignInConfig {
+        links_per_client: SignInConfig::LINKS_PER_CLIENT,
         site: "app.example.com".into(),
         callback_url: CALLBACK.into(),
         link_ttl: LINK_TTL,
