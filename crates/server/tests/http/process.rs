@@ -162,7 +162,7 @@ fn all(output: &Output) -> String {
 }
 
 /// Asks until the answer is there; how long that took. Fails after `bound`.
-async fn until<T>(what: &str, bound: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
+pub(crate) async fn until<T>(what: &str, bound: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> (T, Duration) {
     let started = now();
     loop {
         if let Some(value) = ask().await {

@@ -66,10 +66,11 @@ pub(crate) struct Setup {
     rules: String,
     /// Keys before the first table.
     top: String,
-    /// Lines in `[listen]`, `[login]`, `[session]` and `[apps.web]`.
+    /// Lines in `[listen]`, `[login]`, `[session]`, `[store]` and `[apps.web]`.
     listen: String,
     login: String,
     session: String,
+    store: String,
     app: String,
     /// In place of the testkit's issuer.
     issuers: Option<String>,
@@ -86,6 +87,7 @@ impl Setup {
             listen: String::new(),
             login: "allow_sign_up = true\nresponse_floor = \"0s\"\n".to_owned(),
             session: String::new(),
+            store: "url = \"sqlite:doorward.db\"\n".to_owned(),
             app: "headers = { email = \"Remote-Email\" }\n".to_owned(),
             issuers: None,
             upstream: None,
@@ -114,6 +116,12 @@ impl Setup {
     /// Lines of `[session]`.
     pub(crate) fn session(mut self, lines: &str) -> Self {
         self.session = format!("{lines}\n");
+        self
+    }
+
+    /// Lines of `[store]`; they replace SQLite in the folder of the world. Tables may follow them.
+    pub(crate) fn store(mut self, lines: &str) -> Self {
+        self.store = format!("{lines}\n");
         self
     }
 
@@ -161,7 +169,7 @@ impl Setup {
     }
 
     fn toml(&self, dir: &Path, app: &RawUpstream, issuer: &Issuer) -> String {
-        let Self { rules, top, listen, login, session, app: web, .. } = self;
+        let Self { rules, top, listen, login, session, store, app: web, .. } = self;
         let upstream = self.upstream.clone().unwrap_or_else(|| app.url());
         let issuers = self.issuers.clone().unwrap_or_else(|| {
             format!(
@@ -174,7 +182,7 @@ impl Setup {
         format!(
             "public_url = \"https://{HOST}\"\nbase_path = \"/auth\"\ndata_dir = {:?}\n{top}\n\
              [listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{listen}\n\
-             [store]\nurl = \"sqlite:doorward.db\"\n\n\
+             [store]\n{store}\n\
              [session]\n{session}\n\
              [mail]\nurl = \"smtp://127.0.0.1:25\"\nfrom = \"Doorward <login@{HOST}>\"\n\n\
              [login]\n{login}\n\
