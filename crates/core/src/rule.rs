@@ -104,3 +104,27 @@ pub struct Rule {
     /// Keep a JWT in `Authorization` for the upstream.
     pub forward_authorization: bool,
 }
+
+impl Rule {
+    /// A rule with the defaults of the reference: every method, `csrf = "origin"`, `on_stale = "deny"`, strict
+    /// paths, no license, nothing further required, the first app. `host` is a name without port.
+    ///
+    /// # Errors
+    /// [`PatternError`] for a path that is no pattern.
+    pub fn new(host: &str, path: &str, access: Access) -> Result<Self, PatternError> {
+        Ok(Self {
+            name: path.into(),
+            host: host.to_ascii_lowercase().into(),
+            path: PathPattern::parse(path)?,
+            methods: Vec::new(),
+            access,
+            csrf: CsrfMode::Origin,
+            license: LicenseMode::None,
+            on_stale: OnStale::Deny,
+            require: Require::default(),
+            app: 0,
+            paths: PathMode::Strict,
+            forward_authorization: false,
+        })
+    }
+}

@@ -1,13 +1,13 @@
 //! Extractors for axum handlers behind [`GateLayer`](crate::tower::GateLayer).
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, OptionalFromRequestParts},
+    extract::{ConnectInfo, FromRequestParts, OptionalFromRequestParts, OriginalUri},
     response::{IntoResponse, Response},
 };
 use doorward_core::{decision::Decision, principal::Principal, reason::Reason};
-use http::{StatusCode, request::Parts};
+use http::{Extensions, StatusCode, Uri, request::Parts};
 
 use crate::tower::Admitted;
 
@@ -53,4 +53,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Verdict {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         parts.extensions.get::<Admitted>().map(|admitted| Self(Arc::clone(&admitted.decision))).ok_or(NoGate)
     }
+}
+
+/// The peer, where the app is served with `into_make_service_with_connect_info::<SocketAddr>()`.
+pub(crate) fn connect_info(extensions: &Extensions) -> Option<SocketAddr> {
+    extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)
+}
+
+/// The URI before nested routers cut their prefix off.
+pub(crate) fn original_uri(extensions: &Extensions) -> Option<&Uri> {
+    extensions.get::<OriginalUri>().map(|uri| &uri.0)
 }

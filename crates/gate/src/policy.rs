@@ -1,6 +1,6 @@
 //! The policy: everything the file says that decisions depend on, immutable and swapped whole.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use doorward_core::{
     credential::CookieNames,
@@ -37,6 +37,8 @@ pub struct Policy {
     rules: RuleSet,
     path_mode: PathMode,
     origins: OriginPolicy,
+    /// Sorted.
+    hosts: Vec<Arc<str>>,
 }
 
 impl Policy {
@@ -49,8 +51,11 @@ impl Policy {
         cookies: CookieNames,
         origins: OriginPolicy,
     ) -> Self {
+        let own = Arc::from(origins.own.host());
+        let hosts: BTreeSet<Arc<str>> = rules.iter().map(|rule| Arc::clone(&rule.host)).chain([own]).collect();
         let rules = RuleSet::new(rules);
-        Self { version, apps, sessions, cookies, path_mode: rules.path_mode(), rules, origins }
+        let hosts = hosts.into_iter().collect();
+        Self { version, apps, sessions, cookies, path_mode: rules.path_mode(), rules, origins, hosts }
     }
 
     /// The rules.
@@ -71,6 +76,12 @@ impl Policy {
     /// The app behind `rule`.
     pub fn app(&self, rule: &Rule) -> Option<&App> {
         self.apps.get(rule.app)
+    }
+
+    /// Whether `host` is that of the public URL or one that a rule speaks for. Ports do not count: a request
+    /// with a wrong one would not have reached us.
+    pub fn knows_host(&self, host: &str) -> bool {
+        Host::parse(host).is_ok_and(|host| self.hosts.binary_search_by(|known| (**known).cmp(host.name())).is_ok())
     }
 
     /// The origins that may send changing requests to `host`: its own and the allowed ones. Cookies belong

@@ -72,7 +72,6 @@ pub(crate) fn assemble(
             allowed: config.login.allowed_origins.clone(),
             base_path: config.base_path.as_str().to_owned(),
         },
-        hosts: config.hosts().into_iter().collect(),
         trusted: config.trusted_proxies(),
         apps: apps.iter().map(site_app).collect::<Result<_, _>>()?,
         cookies,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a step that fails fails its test")]
 
 mod issuer;
+mod layer;
 mod oidc_provider;
 mod sign_in;
 

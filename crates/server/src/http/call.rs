@@ -64,10 +64,8 @@ pub struct Sent<T> {
 }
 
 impl Call {
-    /// Derives what the request says about its client.
-    ///
-    /// # Errors
-    /// `request_malformed` where a trusted proxy's headers contradict each other.
+    /// Derives what the request says about its client. Where a trusted proxy's headers contradict each other,
+    /// the call is made of what the connection says, for the refusal that comes with it.
     pub fn new(
         server: Arc<Server>,
         site: Arc<Site>,
@@ -75,7 +73,7 @@ impl Call {
         body: Body,
         peer: SocketAddr,
         scheme: doorward_core::request::Scheme,
-    ) -> Result<Self, (Denial, Want)> {
+    ) -> (Self, Result<(), Denial>) {
         let host = parts
             .uri
             .authority()
@@ -84,13 +82,11 @@ impl Call {
             .unwrap_or_default();
         let target = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let want = Want::of(&parts.method, &parts.headers, target);
-        match client::derive(peer.ip(), scheme, host, &parts.headers, &site.trusted) {
-            Ok(client) => {
-                let client = Client { ip: client.ip, scheme: client.scheme, host: client.host.into() };
-                Ok(Self { client, server, site, body: Mutex::new(Some(body)), peer, parts, want })
-            }
-            Err(denial) => Err((denial, want)),
-        }
+        let (client, derived) = match client::derive(peer.ip(), scheme, host, &parts.headers, &site.trusted) {
+            Ok(client) => (Client { ip: client.ip, scheme: client.scheme, host: client.host.into() }, Ok(())),
+            Err(denial) => (Client { ip: peer.ip(), scheme, host: host.into() }, Err(denial)),
+        };
+        (Self { client, server, site, body: Mutex::new(Some(body)), peer, parts, want }, derived)
     }
 
     /// The body, for the first who asks.

@@ -27,9 +27,7 @@ const SWAPS: usize = 3;
 
 /// `ANY /check/{dialect}`. `rest` is Envoy's original path.
 pub async fn check(mut call: Call, dialect: Dialect, rest: &str) -> Response<Body> {
-    let is_trusted = call.site.trusted.contains(call.peer.ip());
-    if !is_trusted {
-        let denial = Denial::from(Reason::UntrustedPeer).with_note(format!("peer {}", call.peer.ip()));
+    if let Err(denial) = is_asked_by_a_proxy(&call) {
         return call.refuse(denial);
     }
     let suffix = match call.parts.uri.query() {
@@ -38,6 +36,22 @@ pub async fn check(mut call: Call, dialect: Dialect, rest: &str) -> Response<Bod
     };
     let (decision, want) = judge(&mut call, dialect, &suffix).await;
     answer(&call, dialect, &decision, &want)
+}
+
+/// Refuses a question that cannot be read, in words of the proxy that asks.
+pub fn refuse(call: &Call, dialect: Dialect, denial: Denial) -> Response<Body> {
+    if let Err(denial) = is_asked_by_a_proxy(call) {
+        return call.refuse(denial);
+    }
+    let decision = call.server.gate.refuse_observed(&call.facts(), denial);
+    answer(call, dialect, &decision, &Want::Json)
+}
+
+fn is_asked_by_a_proxy(call: &Call) -> Result<(), Denial> {
+    if call.site.trusted.contains(call.peer.ip()) {
+        return Ok(());
+    }
+    Err(Denial::from(Reason::UntrustedPeer).with_note(format!("peer {}", call.peer.ip())))
 }
 
 /// Decides about the original request.
@@ -59,7 +73,7 @@ async fn judge(call: &mut Call, dialect: Dialect, suffix: &str) -> (Decision, Wa
             client: call.client.ip,
             is_upgrade: is_websocket_upgrade(&original.method, &headers),
         };
-        if !call.site.knows_host(original.host) {
+        if !call.server.gate.policy().knows_host(original.host) {
             return (call.server.gate.refuse_observed(&facts, Reason::HostUnknown.into()), want);
         }
         let decision = call.server.gate.check(&facts).decision().await;

@@ -105,20 +105,18 @@ impl Server {
     ) -> Response<Body> {
         let authority = parts.uri.authority().map(http::uri::Authority::as_str);
         let head = request::check_head(&parts.method, &parts.headers, authority);
-        let call = match Call::new(Arc::clone(&self), Arc::clone(&site), parts, body, peer, scheme) {
-            Ok(call) => call,
-            Err((denial, want)) => {
-                let decision = self.gate.refuse(denial.clone());
-                return respond::denial(&denial, decision.id, &want, &site.pages);
-            }
-        };
-        if let Err(denial) = head {
-            return call.refuse(denial);
-        }
+        let (call, derived) = Call::new(Arc::clone(&self), Arc::clone(&site), parts, body, peer, scheme);
         let found = routes::find(&site.pages.base, &call.parts.method, call.path());
+        if let Err(denial) = derived.and(head) {
+            return match found {
+                // A front proxy understands refusals only in its own dialect.
+                Found::Route(Route { handler: Handler::Check(dialect), .. }, _) => check::refuse(&call, *dialect, denial),
+                _ => call.refuse(denial),
+            };
+        }
         let is_exempt =
             matches!(&found, Found::Route(route, _) if route.is_at_root || matches!(route.handler, Handler::Check(_)));
-        if !is_exempt && !site.knows_host(&call.client.host) {
+        if !is_exempt && !self.gate.policy().knows_host(&call.client.host) {
             return call.refuse(Reason::HostUnknown.into());
         }
         match found {

@@ -7,7 +7,6 @@ use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     forward::IdentityField,
     redirect::{RedirectPolicy, ReturnTo},
-    request::Host,
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, PatternError, Require, Rule},
 };
 
@@ -38,8 +37,6 @@ pub struct Site {
     pub pages: pages::Site,
     /// Where a `return_to` may lead.
     pub redirects: RedirectPolicy,
-    /// Hosts that are answered, lower case, without port.
-    pub hosts: Vec<String>,
     /// Peers whose forwarding headers are believed and who may ask `/check`.
     pub trusted: TrustedProxies,
     /// Apps, in the order of the policy.
@@ -79,11 +76,6 @@ impl Site {
     pub fn optional(&self, kinds: CredentialSet) -> &Arc<Rule> {
         let found = self.own_rules.0.iter().find(|(known, _)| *known == kinds);
         found.map_or(&self.own_rules.0[0].1, |(_, rule)| rule)
-    }
-
-    /// Whether `host` is one of ours; ports do not count, a wrong one never reaches us.
-    pub fn knows_host(&self, host: &str) -> bool {
-        Host::parse(host).is_ok_and(|host| self.hosts.iter().any(|known| known == host.name()))
     }
 
     /// Judges a `return_to`; what is not ours becomes `/`.
