@@ -162,6 +162,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         sites: arc_swap::ArcSwap::from_pointee(assembled.site),
         is_draining: false.into(),
         store_is_up: false.into(),
+        ring_is_settled: false.into(),
     });
     let running = Running {
         http: http.local_addr(),

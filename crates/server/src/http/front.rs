@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use doorward_core::{
-    decision::{Decision, Denial, Grant},
+    decision::{Decision, Denial, Grant, Permitted},
     forward::{self, ForwardPolicy},
     principal::Principal,
     reason::Reason,
@@ -60,7 +60,7 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant) -> Result<
         .and_then(|index| policy.rule(index))
         .ok_or(Reason::Internal)?;
     let app = site.apps.get(rule.app).ok_or(Reason::Internal)?;
-    let principal = grant.principal.as_ref().map(|permitted| permitted.get());
+    let principal = grant.principal.as_ref().map(Permitted::get);
     let used = principal.map(|principal| principal.authenticated.kind());
     let mut headers = std::mem::take(&mut call.parts.headers);
     let strip = ForwardPolicy { extra: &app.extra_names, used, forward_authorization: rule.forward_authorization };

@@ -22,8 +22,16 @@ pub fn readyz(call: &Call) -> Response<Body> {
     if call.server.is_draining.load(Ordering::Relaxed) {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("draining"));
     }
+    let refuse = |note: &str| call.refuse(Denial::from(Reason::StoreUnavailable).with_note(note));
     if !call.server.store_is_up.load(Ordering::Relaxed) {
-        return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the store does not answer"));
+        return refuse("the store does not answer");
+    }
+    // Ready means that a request sent now would not be refused only because it came too early.
+    if !call.server.ring_is_settled.load(Ordering::Relaxed) {
+        return refuse("the key ring is not read from the store yet");
+    }
+    if !call.server.gate.is_fresh(call.server.gate.clock().now()) {
+        return refuse("the revocation log is not read from the store");
     }
     call::ok()
 }

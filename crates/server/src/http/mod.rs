@@ -63,6 +63,8 @@ pub struct Server {
     pub is_draining: AtomicBool,
     /// Whether the store answered when last asked.
     pub store_is_up: AtomicBool,
+    /// Whether the key ring has been opened, or has turned out not to open: either way waiting is over.
+    pub ring_is_settled: AtomicBool,
 }
 
 impl Server {

@@ -287,8 +287,8 @@ mod tests {
 
     use super::*;
 
-    fn handler(method: Method, path: &str) -> Option<Handler> {
-        match find("/auth", &method, path) {
+    fn handler(method: &Method, path: &str) -> Option<Handler> {
+        match find("/auth", method, path) {
             Found::Route(route, _) => Some(route.handler),
             _ => None,
         }
@@ -296,10 +296,10 @@ mod tests {
 
     #[test]
     fn routes_are_found_below_the_base_and_health_also_at_the_root() {
-        assert_eq!(handler(Method::GET, "/auth/login"), Some(Handler::LoginPage));
-        assert_eq!(handler(Method::HEAD, "/auth/login"), Some(Handler::LoginPage));
-        assert_eq!(handler(Method::GET, "/healthz"), Some(Handler::Healthz));
-        assert_eq!(handler(Method::POST, "/auth/login/callback"), Some(Handler::Callback));
+        assert_eq!(handler(&Method::GET, "/auth/login"), Some(Handler::LoginPage));
+        assert_eq!(handler(&Method::HEAD, "/auth/login"), Some(Handler::LoginPage));
+        assert_eq!(handler(&Method::GET, "/healthz"), Some(Handler::Healthz));
+        assert_eq!(handler(&Method::POST, "/auth/login/callback"), Some(Handler::Callback));
         assert!(matches!(find("/auth", &Method::GET, "/authx/login"), Found::NotOurs));
         assert!(matches!(find("/auth", &Method::GET, "/auth/nothing"), Found::Nothing));
         assert!(matches!(find("/auth", &Method::DELETE, "/auth/login/callback"), Found::OtherMethods(_)));

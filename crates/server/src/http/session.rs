@@ -8,6 +8,7 @@ use doorward_core::{
     reason::Reason,
     session::TokenHash,
     time::Timestamp,
+    user::Email,
 };
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -35,7 +36,7 @@ pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
         Guard::Optional(kinds) => call.site.optional(kinds),
         Guard::Open | Guard::Peer => call.site.optional(CredentialSet::NONE),
     };
-    let decision = call.server.gate.peek(&call.facts(), &rule).await;
+    let decision = call.server.gate.peek(&call.facts(), rule).await;
     match &decision.outcome {
         Err(denial) if denial.reason.is_fault() => Err(denial.clone()),
         _ => Ok(decision),
@@ -74,7 +75,7 @@ pub async fn session(call: Call, guard: Guard) -> Response<Body> {
             "authenticated": true,
             "user": {
                 "id": session.user_id.to_string(),
-                "email": entry.principal.email.as_ref().map(|email| email.as_str()),
+                "email": entry.principal.email.as_ref().map(Email::as_str),
             },
             "method": session.method,
             "csrf_token": csrf,

@@ -100,9 +100,11 @@ pub(crate) async fn keep_ring(server: Arc<Server>, ring: Ring, stop: Cancellatio
     if let Err(error) = loaded {
         // Not a neighbour that is down: nobody can sign in until somebody acts. The rest goes on.
         tracing::error!(%error, "the key ring cannot be opened; sign-in stays closed");
+        server.ring_is_settled.store(true, Ordering::Relaxed);
         return;
     }
     hand_out(&server, &ring);
+    server.ring_is_settled.store(true, Ordering::Relaxed);
     loop {
         let Some(entry) = stop.run_until_cancelled(entries.recv()).await else { return };
         let purposes: Vec<Purpose> = match entry {

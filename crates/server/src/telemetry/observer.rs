@@ -38,12 +38,9 @@ impl Observer {
 
 impl Observe for Observer {
     fn decided(&self, facts: &RequestFacts<'_>, decision: &Decision, app: &str) {
-        let denial = match &decision.outcome {
-            Ok(_) => {
-                self.metrics.decided(Ok(()), app);
-                return;
-            }
-            Err(denial) => denial,
+        let Err(denial) = &decision.outcome else {
+            self.metrics.decided(Ok(()), app);
+            return;
         };
         self.metrics.decided(Err(denial.reason), app);
         let path = path(facts.target);
