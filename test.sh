@@ -75,9 +75,8 @@ summary() {
         /^test result:/ { tests += $4; broken += $6 }
         /SKIPPED [a-z_:]+: / { skipped++ }
         END {
-            printf "%d checks passed, %d failed", passed, failed
-            if (tests + broken) printf "; tests: %d passed, %d failed, %d skipped", tests - skipped, broken, skipped
-            print ""
+            printf "checks: %d passed, %d failed\n", passed, failed
+            if (tests + broken) printf "tests: %d passed, %d failed, %d skipped\n", tests - skipped, broken, skipped
         }' "${logs[@]}"
 }
 
