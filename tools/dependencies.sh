@@ -15,7 +15,7 @@ cargo-deny --workspace --locked check --hide-inclusion-graph licenses bans sourc
 # The database is a git repository, kept up to date by whoever runs this. Nothing here fetches it.
 database=${ADVISORY_DB:-${CARGO_HOME:-$HOME/.cargo}/advisory-dbs}
 if [ -d "$database" ]; then
-    cargo-deny --workspace --locked check --disable-fetch --hide-inclusion-graph advisories
+    cargo-deny --workspace --locked --offline check --hide-inclusion-graph advisories
 else
     echo "NOT CHECKED: advisories; there is no copy of the database in $database (\`cargo deny fetch db\` makes one)"
 fi
