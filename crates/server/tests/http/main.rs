@@ -7,6 +7,7 @@ mod cli;
 mod door;
 mod forward_auth;
 mod process;
+mod provoke;
 mod proxy;
 mod sign_in;
 mod smuggling;
