@@ -94,7 +94,7 @@ pub(crate) struct KeyEntry {
     pub(crate) key: ApiKey,
     /// Who it makes the caller.
     pub(crate) principal: Arc<Principal>,
-    /// Whether the user who owns it is banned.
+    /// Whether the user who owns it is banned, or gone.
     pub(crate) is_banned: bool,
 }
 
@@ -119,7 +119,12 @@ impl KeyEntry {
             authenticated: Authenticated::ApiKey { id: key.id, capabilities: key.capabilities.clone() },
             expires_at: key.expires_at,
         });
-        Self { is_banned: owner.is_some_and(|user| user.banned_at.is_some()), key, principal }
+        // A user's key without its user is nobody's.
+        let is_banned = match &key.owner {
+            KeyOwner::User(_) => owner.is_none_or(|user| user.banned_at.is_some()),
+            KeyOwner::Org(_) | KeyOwner::Service(_) => false,
+        };
+        Self { key, principal, is_banned }
     }
 
     fn owner(&self) -> Option<UserId> {
@@ -186,3 +191,6 @@ impl Records {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,10 @@ use doorward_core::{
 /// How old the state may be and still count as fresh.
 pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
 
+/// How long a change of a user is remembered. Whoever holds something open looks within moments of each
+/// entry; this bounds the memory, not the promise.
+const USERS_FOR: Duration = Duration::from_secs(600);
+
 /// What is revoked. Reads take a short shared lock that no I/O ever holds.
 #[derive(Debug, Default)]
 pub(crate) struct Revoked {
@@ -38,6 +42,8 @@ struct State {
     /// Sessions of the user that began at or before the first time are over.
     user_sessions: HashMap<UserId, (Timestamp, Option<Timestamp>)>,
     all_sessions: Option<Timestamp>,
+    /// Users that changed, with the monotonic time at which this process heard of it.
+    users: HashMap<UserId, Duration>,
     /// By issuer name, then `jti` or `sub`.
     tokens: HashMap<String, HashMap<String, Option<Timestamp>>>,
     subjects: HashMap<String, HashMap<String, Option<Timestamp>>>,
@@ -49,29 +55,33 @@ impl Revoked {
         self.seq.load(Ordering::Acquire)
     }
 
-    /// Applies entries in order and marks the state as read at `now`.
-    pub(crate) fn apply(&self, entries: &[Revocation], now: Now) {
-        if !entries.is_empty() {
-            let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for entry in entries {
-                state.apply(entry);
-            }
-            if let Some(last) = entries.last() {
-                self.seq.fetch_max(last.seq, Ordering::AcqRel);
-            }
+    /// Applies entries in order.
+    pub(crate) fn apply(&self, entries: &[Revocation]) {
+        let Some(last) = entries.last() else { return };
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for entry in entries {
+            state.apply(entry);
         }
+        self.seq.fetch_max(last.seq, Ordering::AcqRel);
+    }
+
+    /// Notes that the log was read up to its end when asked at `now`. Not to be said while more is to come:
+    /// what is revoked further on would pass for good.
+    pub(crate) fn caught_up(&self, now: Now) {
         let millis = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX - 1);
         self.read_at.fetch_max(millis + 1, Ordering::AcqRel);
     }
 
     /// Forgets entries whose time is over, so memory is bounded by what is in force.
-    pub(crate) fn sweep(&self, now: Timestamp) {
+    pub(crate) fn sweep(&self, at: Now) {
+        let now = at.wall;
         let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let state = &mut *guard;
         let alive = |until: &Option<Timestamp>| until.is_none_or(|until| until > now);
         state.sessions.retain(|_, until| alive(until));
         state.api_keys.retain(|_, until| alive(until));
         state.user_sessions.retain(|_, (_, until)| alive(until));
+        state.users.retain(|_, applied| at.mono.saturating_sub(*applied) < USERS_FOR);
         for map in [&mut state.tokens, &mut state.subjects] {
             map.values_mut().for_each(|inner| inner.retain(|_, until| alive(until)));
             map.retain(|_, inner| !inner.is_empty());
@@ -86,15 +96,30 @@ impl Revoked {
         if read_at > 0 && age <= limit { Freshness::Fresh } else { Freshness::Stale }
     }
 
+    /// Notes that `user` changed. To be said once no cache holds the old record any more, so whoever was
+    /// admitted by it began earlier than `now`.
+    pub(crate) fn changed(&self, user: UserId, now: Now) {
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.users.insert(user, now.mono);
+    }
+
+    /// Whether `user` changed since (monotonic), or at that very moment.
+    pub(crate) fn has_changed(&self, user: UserId, since: Duration) -> bool {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.users.get(&user).is_some_and(|applied| *applied >= since)
+    }
+
     /// Why `principal` is revoked, if it is.
     pub(crate) fn reason(&self, principal: &Principal, now: Timestamp) -> Option<Reason> {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &principal.authenticated {
             Authenticated::Session { id, created_at, .. } => {
-                let user = principal.user_id?;
                 let over = holds(&state.sessions, id, now)
                     || state.all_sessions.is_some_and(|at| *created_at <= at)
-                    || state.user_sessions.get(&user).is_some_and(|(at, _)| created_at <= at);
+                    || principal
+                        .user_id
+                        .and_then(|user| state.user_sessions.get(&user))
+                        .is_some_and(|(at, _)| created_at <= at);
                 over.then_some(Reason::SessionRevoked)
             }
             Authenticated::ApiKey { id, .. } => holds(&state.api_keys, id, now).then_some(Reason::ApiKeyRevoked),
@@ -173,3 +198,6 @@ fn is_in_force(until: Option<Timestamp>, now: Timestamp) -> bool {
 fn holds<K: Eq + Hash>(map: &HashMap<K, Option<Timestamp>>, key: &K, now: Timestamp) -> bool {
     map.get(key).is_some_and(|until| is_in_force(*until, now))
 }
+
+#[cfg(test)]
+mod tests;

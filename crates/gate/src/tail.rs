@@ -7,12 +7,12 @@ use doorward_core::{
     reason::Reason,
     revocation::{Revocation, Scope},
     session::TokenHash,
-    time::Timestamp,
+    time::{Now, Timestamp},
 };
 use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
 
 use crate::{
-    gate::{Gate, GateTask},
+    gate::{Gate, GateTask, TOUCH_QUEUE},
     observe::Fault,
 };
 
@@ -26,6 +26,8 @@ const PAGES: usize = 64;
 const FLUSH: Duration = Duration::from_secs(5);
 /// Touches written at once.
 const BATCH: usize = 2048;
+/// Longest pause of whoever watches over something open.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How often entries whose time is over are forgotten.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -47,7 +49,7 @@ impl Gate {
                 _ = poll.tick() => self.follow().await,
                 Ok(()) = changed.changed() => self.follow().await,
                 _ = flush.tick() => self.write_touches(&mut task).await,
-                _ = sweep.tick() => self.inner().revoked.sweep(self.clock().now().wall),
+                _ = sweep.tick() => self.inner().revoked.sweep(self.clock().now()),
             }
         }
         self.write_touches(&mut task).await;
@@ -67,33 +69,42 @@ impl Gate {
                 }
             };
             let is_last = entries.len() < PAGE as usize;
-            inner.revoked.apply(&entries, now);
+            inner.revoked.apply(&entries);
             for entry in entries {
                 inner.records.void(&entry.entry.scope);
+                if let Scope::User { id } = entry.entry.scope {
+                    inner.revoked.changed(id, self.clock().now());
+                }
                 inner.observer.revoked(&entry);
                 // Nobody may be listening; that is fine.
                 let _ = inner.revocations.send(Arc::new(entry));
             }
+            // Behind is behind: until the end is reached the state counts as the age that it has.
             if is_last {
+                inner.revoked.caught_up(now);
                 return;
             }
         }
     }
 
+    /// Writes what is queued, in batches; bounded by the queue's length.
     async fn write_touches(&self, task: &mut GateTask) {
-        let mut batch: Vec<(TokenHash, Timestamp)> = Vec::new();
-        while batch.len() < BATCH {
-            match task.touched.try_recv() {
-                Ok(touch) => batch.push(touch),
-                Err(_) => break,
+        for _ in 0..TOUCH_QUEUE.div_ceil(BATCH) {
+            let mut batch: Vec<(TokenHash, Timestamp)> = Vec::new();
+            while batch.len() < BATCH {
+                match task.touched.try_recv() {
+                    Ok(touch) => batch.push(touch),
+                    Err(_) => break,
+                }
             }
-        }
-        if batch.is_empty() {
-            return;
-        }
-        if let Err(error) = self.store().touch_sessions(batch).await {
-            // The sessions go on in memory; at worst an idle limit counts from an older use elsewhere.
-            self.inner().observer.fault(Fault::TouchFailed(&error.to_string()));
+            if batch.is_empty() {
+                return;
+            }
+            if let Err(error) = self.store().touch_sessions(batch).await {
+                // The sessions go on in memory; at worst an idle limit counts from an older use elsewhere.
+                self.inner().observer.fault(Fault::TouchFailed(&error.to_string()));
+                return;
+            }
         }
     }
 
@@ -104,29 +115,33 @@ impl Gate {
 
     /// Completes with the reason when `principal` may no longer hold a socket or stream open: its
     /// credential was revoked, its user changed, or it ended by itself.
-    pub async fn ended(&self, principal: Arc<Principal>) -> Reason {
+    ///
+    /// `since` is the time before the decision that admitted it: what happened after that is not missed,
+    /// however late this is first polled and however many entries come at once.
+    pub fn ended(&self, principal: Arc<Principal>, since: Now) -> impl Future<Output = Reason> + Send + use<> {
+        let gate = self.clone();
         let mut entries = self.revocations();
-        loop {
-            let now = self.clock().now().wall;
-            if let Some(reason) = self.inner().revoked.reason(&principal, now) {
-                return reason;
-            }
-            if principal.expires_at.is_some_and(|end| now >= end) {
-                return expired(&principal);
-            }
-            let wait = principal.expires_at.map_or(Duration::from_secs(3600), |end| end.since(now));
-            match tokio::time::timeout(wait.min(Duration::from_secs(3600)), entries.recv()).await {
-                Ok(Ok(entry)) => {
-                    if let Scope::User { id } = entry.entry.scope
-                        && principal.user_id == Some(id)
-                    {
-                        return Reason::SessionRevoked;
-                    }
+        async move {
+            loop {
+                let revoked = &gate.inner().revoked;
+                let now = gate.clock().now().wall;
+                if let Some(reason) = revoked.reason(&principal, now) {
+                    return reason;
                 }
-                // Too many at once to tell them apart: the state itself is asked at the top.
-                Ok(Err(RecvError::Lagged(_))) | Err(_) => {}
-                // The gate is gone, and this with it.
-                Ok(Err(RecvError::Closed)) => return Reason::SessionRevoked,
+                if principal.user_id.is_some_and(|user| revoked.has_changed(user, since.mono)) {
+                    return Reason::SessionRevoked;
+                }
+                if principal.expires_at.is_some_and(|end| now >= end) {
+                    return expired(&principal);
+                }
+                // Not longer at once: a wall clock that is set moves the end, and nobody calls.
+                let wait = principal.expires_at.map_or(LONGEST, |end| end.since(now).min(LONGEST));
+                // Whatever comes, also too much at once to tell it apart: the state is asked at the top.
+                match tokio::time::timeout(wait, entries.recv()).await {
+                    Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
+                    // The gate is gone, and this with it.
+                    Ok(Err(RecvError::Closed)) => return Reason::SessionRevoked,
+                }
             }
         }
     }

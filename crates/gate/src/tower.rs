@@ -163,19 +163,20 @@ impl Shared {
         let authority = uri.authority().map(http::uri::Authority::as_str);
         let (method, headers) = (request.method(), request.headers());
         let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok()).unwrap_or_default();
-        let seen = match client::derive(peer, self.scheme, host, headers, &self.trusted) {
-            Ok(seen) => seen,
-            Err(denial) => return (Checked::Ready(self.gate.refuse(denial)), peer),
-        };
         let facts = RequestFacts {
             method,
-            scheme: seen.scheme,
-            host: seen.host,
+            scheme: self.scheme,
+            host,
             target: uri.path_and_query().map_or("", PathAndQuery::as_str),
             headers,
-            client: seen.ip,
+            client: peer,
             is_upgrade: is_websocket_upgrade(method, headers),
         };
+        let seen = match client::derive(peer, self.scheme, host, headers, &self.trusted) {
+            Ok(seen) => seen,
+            Err(denial) => return (Checked::Ready(self.gate.refuse_observed(&facts, denial)), peer),
+        };
+        let facts = RequestFacts { scheme: seen.scheme, host: seen.host, client: seen.ip, ..facts };
         let checked = match self.check_head(&facts, authority) {
             Ok(()) => self.gate.check(&facts),
             Err(denial) => Checked::Ready(self.gate.refuse_observed(&facts, denial)),

@@ -35,7 +35,7 @@ use crate::{
 /// What one version of the configuration becomes.
 pub(crate) struct Assembled {
     /// For decisions.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// For tokens.
     pub issuers: Issuers,
     /// For the HTTP surface.
@@ -56,16 +56,16 @@ pub(crate) fn assemble(
     let own = Origin::parse(&config.public_url.origin()).ok_or_else(|| anyhow!("public_url has no origin"))?;
     let apps = config.resolved_apps();
     let cookies = Cookies::new(config.public_url.is_https());
-    let policy = Policy::new(
+    let policy = Arc::new(Policy::new(
         version,
         config.core_rules(),
         apps.iter().map(gate_app).collect(),
         config.session.limits(),
         cookies.names,
         OriginPolicy { own: own.clone(), allowed: config.login.allowed_origins.clone() },
-    );
+    ));
     let site = Site {
-        version,
+        policy: Arc::clone(&policy),
         pages: pages::Site { name: config.public_url.host().to_owned(), base: config.base_path.as_str().to_owned() },
         redirects: RedirectPolicy {
             own,

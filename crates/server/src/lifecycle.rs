@@ -227,7 +227,6 @@ impl Running {
         let store = self.server.gate.store();
         let assembled = assemble::assemble(&config, version, store, &self.host.clock, self.host.is_demo)
             .map_err(ReloadError::Assemble)?;
-        // The site first: a decision under the new policy then finds its site.
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);

@@ -10,7 +10,7 @@ use doorward_core::{
     principal::Principal,
     reason::Reason,
     request::{RequestFacts, RequestPath},
-    rule::{Access, CsrfMode, Rule},
+    rule::{Access, CsrfMode, OnStale, Rule},
     session::{self, TokenHash},
     time::Now,
 };
@@ -72,7 +72,7 @@ impl Gate {
             }
             Err(denial) => return Step::Done(self.decision(now, policy, index, None, Err(denial))),
         };
-        let caller = match self.authenticate(&credential, policy, now, loaded) {
+        let caller = match self.authenticate(&credential, rule, policy, now, loaded) {
             Step::Done(Ok(caller)) => caller,
             Step::Done(Err((denial, caller))) => {
                 return Step::Done(self.decision(now, policy, index, caller, Err(denial)));
@@ -115,16 +115,17 @@ impl Gate {
     fn authenticate(
         &self,
         credential: &Credential<'_>,
+        rule: &Rule,
         policy: &Policy,
         now: Now,
         loaded: Option<Loaded>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         match credential {
-            Credential::Session(Some(token)) => self.session(token.hash(), policy, now, loaded),
+            Credential::Session(Some(token)) => self.session(token.hash(), rule, policy, now, loaded),
             // No token that was ever minted looks like this; the store need not be asked.
             Credential::Session(None) => Step::Done(Err((Reason::SessionUnknown.into(), None))),
             Credential::ApiKey(text) => match api_key::hash_presented(text) {
-                Ok(hash) => self.api_key(hash, now, loaded),
+                Ok(hash) => self.api_key(hash, rule, now, loaded),
                 Err(denial) => Step::Done(Err((denial, None))),
             },
             Credential::Bearer(text) => {
@@ -146,15 +147,25 @@ impl Gate {
     fn session(
         &self,
         hash: TokenHash,
+        rule: &Rule,
         policy: &Policy,
         now: Now,
         loaded: Option<Loaded>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let is_final = loaded.is_some();
+        // Set while the store cannot be asked and the rule admits old state: then the cache may say yes, and
+        // its no is "cannot tell".
+        let mut unconfirmed = None;
         let entry = match loaded {
             Some(Loaded::Session(Ok(Some(entry)))) => entry,
             Some(Loaded::Session(Ok(None))) => return Step::Done(Err((Reason::SessionUnknown.into(), None))),
-            Some(Loaded::Session(Err(denial))) => return Step::Done(Err((denial, None))),
+            Some(Loaded::Session(Err(denial))) => {
+                unconfirmed = Some(denial.clone());
+                match self.0.records.session(&hash).filter(|_| rule.on_stale == OnStale::Allow) {
+                    Some(entry) => entry,
+                    None => return Step::Done(Err((denial, None))),
+                }
+            }
             _ => match self.0.records.session(&hash) {
                 // Revocations reach the cache through the log; when that is behind, the store is asked.
                 Some(entry) if self.is_fresh(now) => entry,
@@ -169,7 +180,7 @@ impl Gate {
         match verdict {
             Ok(()) => Step::Done(Ok(Caller::Session(entry))),
             Err(_) if !is_final => Step::Need(Need::Session(hash)),
-            Err(denial) => Step::Done(Err((denial, Some(Arc::clone(&entry.principal))))),
+            Err(denial) => Step::Done(Err((unconfirmed.unwrap_or(denial), Some(Arc::clone(&entry.principal))))),
         }
     }
 
@@ -177,14 +188,24 @@ impl Gate {
     fn api_key(
         &self,
         hash: TokenHash,
+        rule: &Rule,
         now: Now,
         loaded: Option<Loaded>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let is_final = loaded.is_some();
+        // Set while the store cannot be asked and the rule admits old state: then the cache may say yes, and
+        // its no is "cannot tell".
+        let mut unconfirmed = None;
         let entry = match loaded {
             Some(Loaded::Key(Ok(Some(entry)))) => entry,
             Some(Loaded::Key(Ok(None))) => return Step::Done(Err((Reason::ApiKeyNotFound.into(), None))),
-            Some(Loaded::Key(Err(denial))) => return Step::Done(Err((denial, None))),
+            Some(Loaded::Key(Err(denial))) => {
+                unconfirmed = Some(denial.clone());
+                match self.0.records.key(&hash).filter(|_| rule.on_stale == OnStale::Allow) {
+                    Some(entry) => entry,
+                    None => return Step::Done(Err((denial, None))),
+                }
+            }
             _ => match self.0.records.key(&hash) {
                 Some(entry) if self.is_fresh(now) => entry,
                 _ => return Step::Need(Need::Key(hash)),
@@ -195,7 +216,7 @@ impl Gate {
         match verdict {
             Ok(()) => Step::Done(Ok(Caller::Key(entry))),
             Err(_) if !is_final => Step::Need(Need::Key(hash)),
-            Err(denial) => Step::Done(Err((denial, Some(Arc::clone(&entry.principal))))),
+            Err(denial) => Step::Done(Err((unconfirmed.unwrap_or(denial), Some(Arc::clone(&entry.principal))))),
         }
     }
 

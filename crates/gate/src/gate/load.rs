@@ -33,7 +33,7 @@ impl Gate {
         }
     }
 
-    async fn load_session(&self, hash: TokenHash) -> Result<Option<Arc<SessionEntry>>, Denial> {
+    pub(super) async fn load_session(&self, hash: TokenHash) -> Result<Option<Arc<SessionEntry>>, Denial> {
         let seq = self.0.revoked.seq();
         let Some((session, user)) = self.0.store.session(hash).await? else {
             self.0.records.drop_session(&hash);

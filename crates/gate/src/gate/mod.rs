@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Touches waiting to be written; more than this are dropped and counted.
-const TOUCH_QUEUE: usize = 8192;
+pub(crate) const TOUCH_QUEUE: usize = 8192;
 
 /// A verdict, at once or after somebody was asked.
 pub enum Checked {
@@ -125,7 +125,7 @@ pub struct GateParts {
     /// Who may issue tokens.
     pub issuers: Issuers,
     /// The policy.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Who looks on.
     pub observer: Box<dyn Observe>,
     /// Sessions and API keys to keep in memory, each.
@@ -147,7 +147,7 @@ impl Gate {
         let gate = Self(Arc::new(Inner {
             ids: Ids { start: parts.clock.random(), next: AtomicU64::new(0) },
             clock: parts.clock,
-            policy: ArcSwap::from_pointee(parts.policy),
+            policy: ArcSwap::new(parts.policy),
             issuers: ArcSwap::from_pointee(parts.issuers),
             store: parts.store,
             records: Records::new(parts.cache_capacity),
@@ -185,8 +185,8 @@ impl Gate {
     }
 
     /// Swaps policy and issuers; requests under way finish under the old ones.
-    pub fn swap(&self, policy: Policy, issuers: Issuers) {
-        self.0.policy.store(Arc::new(policy));
+    pub fn swap(&self, policy: Arc<Policy>, issuers: Issuers) {
+        self.0.policy.store(policy);
         self.0.issuers.store(Arc::new(issuers));
     }
 
@@ -207,14 +207,20 @@ impl Gate {
         self.0.records.drop_session(hash);
     }
 
-    /// Judges a request by the rules of the policy.
+    /// Judges a request by the rules of the policy in force.
     pub fn check(&self, facts: &RequestFacts<'_>) -> Checked {
-        self.judge(facts, Judge::Policy)
+        self.judge(facts, Judge::Policy, &self.0.policy.load())
+    }
+
+    /// Judges as [`Gate::check`], by the very policy that the host keeps with other parts of its
+    /// configuration: so what it looks up by the decision's rule is of the same version.
+    pub fn check_by(&self, facts: &RequestFacts<'_>, policy: &Arc<Policy>) -> Checked {
+        self.judge(facts, Judge::Policy, policy)
     }
 
     /// Judges a request to a route of the host's own, by that route's rule.
     pub fn check_route(&self, facts: &RequestFacts<'_>, rule: &Arc<Rule>) -> Checked {
-        self.judge(facts, Judge::Own(Arc::clone(rule)))
+        self.judge(facts, Judge::Own(Arc::clone(rule)), &self.0.policy.load())
     }
 
     /// Judges as [`Gate::check`], but is not observed: for `explain`, pages and probes.
@@ -237,9 +243,15 @@ impl Gate {
         decision
     }
 
-    /// A session in memory. Says nothing about whether it is still good.
-    pub fn known_session(&self, hash: &TokenHash) -> Option<Arc<SessionEntry>> {
-        self.0.records.session(hash)
+    /// The record of a session, from memory or the store. Says nothing about whether it is still good.
+    ///
+    /// # Errors
+    /// `store_unavailable`.
+    pub async fn session_record(&self, hash: TokenHash) -> Result<Option<Arc<SessionEntry>>, Denial> {
+        match self.0.records.session(&hash) {
+            Some(entry) => Ok(Some(entry)),
+            None => self.load_session(hash).await,
+        }
     }
 
     /// Position of the last entry of the revocation log that was applied.
@@ -253,17 +265,16 @@ impl Gate {
         self.decision(now, &self.policy(), None, None, Err(denial))
     }
 
-    fn judge(&self, facts: &RequestFacts<'_>, judge: Judge) -> Checked {
+    fn judge(&self, facts: &RequestFacts<'_>, judge: Judge, policy: &Arc<Policy>) -> Checked {
         let now = self.0.clock.now();
-        let policy = self.0.policy.load();
-        match self.attempt(facts, &judge, &policy, now, None) {
+        match self.attempt(facts, &judge, policy, now, None) {
             Step::Done(decision) => {
-                self.observe(facts, &policy, &decision);
+                self.observe(facts, policy, &decision);
                 Checked::Ready(decision)
             }
             Step::Need(need) => {
                 let gate = self.clone();
-                let policy = Arc::clone(&policy);
+                let policy = Arc::clone(policy);
                 let facts = OwnedFacts::of(facts);
                 Checked::Pending(Box::pin(async move {
                     let loaded = gate.load(need).await;

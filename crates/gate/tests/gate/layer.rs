@@ -64,7 +64,8 @@ async fn gate(issuer: &Issuer) -> Gate {
     let config = IssuerConfig::new("main", token_policy(&issuer.url()), keys);
     let issuers = Issuers::new(vec![config], &clock, Some(&store)).unwrap();
     let observer = Box::new(Unobserved);
-    let (gate, _task) = Gate::new(GateParts { clock, store, issuers, policy, observer, cache_capacity: 100 });
+    let (gate, _task) =
+        Gate::new(GateParts { clock, store, issuers, policy: policy.into(), observer, cache_capacity: 100 });
     gate.follow().await;
     gate
 }

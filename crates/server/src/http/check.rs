@@ -22,11 +22,8 @@ const STATUS: HeaderName = HeaderName::from_static("x-doorward-status");
 /// nginx: where the client should be sent, empty if nowhere.
 const REDIRECT: HeaderName = HeaderName::from_static("x-doorward-redirect");
 
-/// How often a decision is taken again because the policy was swapped while it was taken.
-const SWAPS: usize = 3;
-
 /// `ANY /check/{dialect}`. `rest` is Envoy's original path.
-pub async fn check(mut call: Call, dialect: Dialect, rest: &str) -> Response<Body> {
+pub async fn check(call: Call, dialect: Dialect, rest: &str) -> Response<Body> {
     if let Err(denial) = is_asked_by_a_proxy(&call) {
         return call.refuse(denial);
     }
@@ -34,7 +31,7 @@ pub async fn check(mut call: Call, dialect: Dialect, rest: &str) -> Response<Bod
         Some(query) => format!("{rest}?{query}"),
         None => rest.to_owned(),
     };
-    let (decision, want) = judge(&mut call, dialect, &suffix).await;
+    let (decision, want) = judge(&call, dialect, &suffix).await;
     answer(&call, dialect, &decision, &want)
 }
 
@@ -55,7 +52,7 @@ fn is_asked_by_a_proxy(call: &Call) -> Result<(), Denial> {
 }
 
 /// Decides about the original request.
-async fn judge(call: &mut Call, dialect: Dialect, suffix: &str) -> (Decision, Want) {
+async fn judge(call: &Call, dialect: Dialect, suffix: &str) -> (Decision, Want) {
     let headers = call.parts.headers.clone();
     let host = call.client.host.clone();
     let original = match dialect.read(true, &call.parts.method, &host, suffix, &headers) {
@@ -63,27 +60,21 @@ async fn judge(call: &mut Call, dialect: Dialect, suffix: &str) -> (Decision, Wa
         Err(denial) => return (call.server.gate.refuse_observed(&call.facts(), denial), Want::Json),
     };
     let want = Want::of(&original.method, &headers, &original.target);
-    for _ in 0..SWAPS {
-        let facts = RequestFacts {
-            method: &original.method,
-            scheme: original.scheme.unwrap_or(call.client.scheme),
-            host: original.host,
-            target: &original.target,
-            headers: &headers,
-            client: call.client.ip,
-            is_upgrade: is_websocket_upgrade(&original.method, &headers),
-        };
-        if !call.server.gate.policy().knows_host(original.host) {
-            return (call.server.gate.refuse_observed(&facts, Reason::HostUnknown.into()), want);
-        }
-        let decision = call.server.gate.check(&facts).decision().await;
-        if decision.policy == call.site.version {
-            return (decision, want);
-        }
-        call.site = call.server.site();
-    }
-    let denial = Denial::from(Reason::Internal).with_note("the policy kept changing");
-    (call.server.gate.refuse_observed(&call.facts(), denial), want)
+    let facts = RequestFacts {
+        method: &original.method,
+        scheme: original.scheme.unwrap_or(call.client.scheme),
+        host: original.host,
+        target: &original.target,
+        headers: &headers,
+        client: call.client.ip,
+        is_upgrade: is_websocket_upgrade(&original.method, &headers),
+    };
+    let decision = if call.site.policy.knows_host(original.host) {
+        call.server.gate.check_by(&facts, &call.site.policy).decision().await
+    } else {
+        call.server.gate.refuse_observed(&facts, Reason::HostUnknown.into())
+    };
+    (decision, want)
 }
 
 /// A grant is 200 with every identity header, empty where there is nothing: a header left out would let a
@@ -93,11 +84,8 @@ fn answer(call: &Call, dialect: Dialect, decision: &Decision, want: &Want) -> Re
         Ok(grant) => grant,
         Err(denial) => return refused(call, dialect, decision, denial, want),
     };
-    let app = decision.rule.and_then(|index| {
-        let policy = call.server.gate.policy();
-        (policy.version == call.site.version).then(|| policy.rule(index).map(|rule| rule.app)).flatten()
-    });
-    let Some(app) = app.and_then(|index| call.site.apps.get(index)) else {
+    let rule = decision.rule.and_then(|index| call.site.policy.rule(index));
+    let Some(app) = rule.and_then(|rule| call.site.apps.get(rule.app)) else {
         let denial = Denial::from(Reason::Internal).with_note("no app behind the rule");
         return refused(call, dialect, decision, &denial, want);
     };

@@ -8,25 +8,21 @@ use doorward_core::{
     forward::{self, ForwardPolicy},
     principal::Principal,
     reason::Reason,
+    time::Now,
 };
-use doorward_gate::{assertion::HEADER as ASSERTION, gate::Checked};
+use doorward_gate::assertion::HEADER as ASSERTION;
 use http::{HeaderName, HeaderValue, Request, Response};
 
 use super::{SiteApp, call::Call};
 use crate::proxy::{ForwardPlan, Until};
 
-/// How often a decision is taken again because the policy was swapped while it was taken.
-const SWAPS: usize = 3;
-
 /// Judges by the rules and forwards what they admit.
 pub async fn front(mut call: Call) -> Response<Body> {
-    let decision = match judge(&mut call).await {
-        Ok(decision) => decision,
-        Err(denial) => return call.refuse(denial),
-    };
+    let since = call.server.gate.clock().now();
+    let decision = call.server.gate.check_by(&call.facts(), &call.site.policy).decision().await;
     match &decision.outcome {
         Err(_) => call.answer(&decision),
-        Ok(grant) => match forward(&mut call, &decision, grant).await {
+        Ok(grant) => match forward(&mut call, &decision, grant, since).await {
             Ok(response) => response,
             // The grant stands; what failed is the way to the app.
             Err(denial) => call.refuse(denial),
@@ -34,31 +30,9 @@ pub async fn front(mut call: Call) -> Response<Body> {
     }
 }
 
-/// Takes a decision under the very policy version that `call.site` belongs to, so the app that a rule
-/// points to is the one that the rule meant.
-pub async fn judge(call: &mut Call) -> Result<Decision, Denial> {
-    for _ in 0..SWAPS {
-        let checked = call.server.gate.check(&call.facts());
-        let decision = match checked {
-            Checked::Ready(decision) => decision,
-            Checked::Pending(decision) => decision.await,
-        };
-        if decision.policy == call.site.version {
-            return Ok(decision);
-        }
-        call.site = call.server.site();
-    }
-    Err(Denial::from(Reason::Internal).with_note("the policy kept changing"))
-}
-
-async fn forward(call: &mut Call, decision: &Decision, grant: &Grant) -> Result<Response<Body>, Denial> {
+async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now) -> Result<Response<Body>, Denial> {
     let site = Arc::clone(&call.site);
-    let policy = call.server.gate.policy();
-    let rule = decision
-        .rule
-        .filter(|_| policy.version == site.version)
-        .and_then(|index| policy.rule(index))
-        .ok_or(Reason::Internal)?;
+    let rule = decision.rule.and_then(|index| site.policy.rule(index)).ok_or(Reason::Internal)?;
     let app = site.apps.get(rule.app).ok_or(Reason::Internal)?;
     let principal = grant.principal.as_ref().map(Permitted::get);
     let used = principal.map(|principal| principal.authenticated.kind());
@@ -67,11 +41,8 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant) -> Result<
     forward::strip(&mut headers, &strip);
     let set = identity(call, app, principal, decision)?;
     let host = HeaderValue::try_from(&*call.client.host).map_err(|_| Reason::RequestMalformed)?;
-    let until: Option<Until> = principal.map(|principal| {
-        let gate = call.server.gate.clone();
-        let principal = Arc::clone(principal);
-        Box::pin(async move { gate.ended(principal).await }) as Until
-    });
+    let until: Option<Until> =
+        principal.map(|principal| Box::pin(call.server.gate.ended(Arc::clone(principal), since)) as Until);
     let mut request = Request::new(call.take_body().unwrap_or_default());
     *request.method_mut() = call.parts.method.clone();
     *request.uri_mut() = call.parts.uri.clone();

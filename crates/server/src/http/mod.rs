@@ -112,13 +112,15 @@ impl Server {
         if let Err(denial) = derived.and(head) {
             return match found {
                 // A front proxy understands refusals only in its own dialect.
-                Found::Route(Route { handler: Handler::Check(dialect), .. }, _) => check::refuse(&call, *dialect, denial),
+                Found::Route(Route { handler: Handler::Check(dialect), .. }, _) => {
+                    check::refuse(&call, *dialect, denial)
+                }
                 _ => call.refuse(denial),
             };
         }
         let is_exempt =
             matches!(&found, Found::Route(route, _) if route.is_at_root || matches!(route.handler, Handler::Check(_)));
-        if !is_exempt && !self.gate.policy().knows_host(&call.client.host) {
+        if !is_exempt && !site.policy.knows_host(&call.client.host) {
             return call.refuse(Reason::HostUnknown.into());
         }
         match found {

@@ -58,11 +58,13 @@ pub async fn session(call: Call, guard: Guard) -> Response<Body> {
         Ok(decision) => decision,
         Err(denial) => return call.refuse(denial),
     };
-    let Some(entry) = decision.outcome.is_ok().then(|| presented(&call)).flatten() else {
+    let Some(hash) = decision.outcome.is_ok().then(|| presented(&call)).flatten() else {
         return call::json(StatusCode::OK, &json!({ "authenticated": false }));
     };
-    let Some(entry) = call.server.gate.known_session(&entry) else {
-        return call::json(StatusCode::OK, &json!({ "authenticated": false }));
+    let entry = match call.server.gate.session_record(hash).await {
+        Ok(Some(entry)) => entry,
+        Ok(None) => return call::json(StatusCode::OK, &json!({ "authenticated": false })),
+        Err(denial) => return call.refuse(denial),
     };
     let Some(csrf) = call.server.csrf_value(&entry.session.hash) else {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
@@ -97,7 +99,9 @@ pub async fn whoami(call: Call, guard: Guard) -> Response<Body> {
         Ok(decision) => decision,
         Err(denial) => return call.refuse(denial),
     };
-    if let (Want::Page { .. }, Ok(_), Some(page)) = (&call.want, &decision.outcome, profile(&call)) {
+    if let (Want::Page { .. }, Ok(_)) = (&call.want, &decision.outcome)
+        && let Some(page) = profile(&call).await
+    {
         return page;
     }
     let mut answer = json!({
@@ -126,8 +130,8 @@ pub async fn whoami(call: Call, guard: Guard) -> Response<Body> {
     call::json(StatusCode::OK, &answer)
 }
 
-fn profile(call: &Call) -> Option<Response<Body>> {
-    let entry = call.server.gate.known_session(&presented(call)?)?;
+async fn profile(call: &Call) -> Option<Response<Body>> {
+    let entry = call.server.gate.session_record(presented(call)?).await.ok()??;
     let limits = call.server.gate.policy().sessions;
     let html = pages::profile(
         &call.site.pages,

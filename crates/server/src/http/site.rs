@@ -10,6 +10,7 @@ use doorward_core::{
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, PatternError, Require, Rule},
 };
 
+use doorward_gate::policy::Policy;
 use http::HeaderName;
 
 use super::cookies::Cookies;
@@ -31,8 +32,9 @@ pub struct SiteApp {
 /// See the module.
 #[derive(Debug)]
 pub struct Site {
-    /// Version of the policy that it belongs to.
-    pub version: u64,
+    /// The policy that it belongs to: requests are judged by it, so that what is looked up here by the rule
+    /// of a decision is what the rule meant, also while both are swapped.
+    pub policy: Arc<Policy>,
     /// What pages need; holds `base_path`.
     pub pages: pages::Site,
     /// Where a `return_to` may lead.

@@ -1,0 +1,172 @@
+use std::sync::Arc;
+
+use doorward_core::{
+    principal::{PrincipalKind, SubjectId},
+    revocation::NewRevocation,
+    session::SignInMethod,
+    token::Claims,
+};
+
+use super::*;
+
+const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+fn now(seconds: u64) -> Now {
+    let by = Duration::from_secs(seconds);
+    Now { wall: START.plus(by), mono: by }
+}
+
+fn user(byte: u8) -> UserId {
+    UserId::mint(START, [byte; 10])
+}
+
+fn principal(user_id: Option<UserId>, authenticated: Authenticated) -> Principal {
+    Principal {
+        kind: PrincipalKind::User,
+        subject: SubjectId { issuer: "main".into(), subject: "ada".into() },
+        user_id,
+        email: None,
+        org_id: None,
+        authenticated,
+        expires_at: None,
+    }
+}
+
+fn session(byte: u8, created: u64) -> Principal {
+    let created_at = now(created).wall;
+    let id = SessionId::mint(START, [byte; 10]);
+    let method = SignInMethod::MagicLink;
+    principal(Some(user(byte)), Authenticated::Session { id, method, authenticated_at: created_at, created_at })
+}
+
+fn token(jti: Option<&str>) -> Principal {
+    let claims = Arc::new(Claims { id: jti.map(Into::into), ..Claims::default() });
+    principal(None, Authenticated::Bearer { claims })
+}
+
+fn entry(seq: i64, scope: Scope, at: u64, until: Option<u64>) -> Revocation {
+    let until = until.map(|until| now(until).wall);
+    Revocation { seq, entry: NewRevocation { scope, at: now(at).wall, until, why: "test".to_owned() } }
+}
+
+fn jti(text: &str) -> Scope {
+    Scope::Token { issuer: "main".to_owned(), jti: text.to_owned() }
+}
+
+fn lifted(scope: Scope) -> Scope {
+    Scope::Lifted { scope: Box::new(scope) }
+}
+
+#[test]
+fn nothing_is_fresh_before_the_log_was_read_to_its_end() {
+    let revoked = Revoked::default();
+    assert_eq!(revoked.freshness(now(0)), Freshness::Stale);
+    revoked.apply(&[entry(1, jti("a"), 0, None)]);
+    assert_eq!(revoked.freshness(now(0)), Freshness::Stale, "more may be to come");
+    revoked.caught_up(now(0));
+    assert_eq!(revoked.freshness(now(0)), Freshness::Fresh);
+    assert_eq!(revoked.freshness(now(2)), Freshness::Fresh);
+    assert_eq!(revoked.freshness(Now { mono: now(2).mono + Duration::from_millis(1), ..now(2) }), Freshness::Stale);
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_or_forward_does_not_change_the_age_of_the_state() {
+    let revoked = Revoked::default();
+    revoked.caught_up(now(10));
+    let at = |wall| Now { wall, mono: now(11).mono };
+    assert_eq!(revoked.freshness(at(Timestamp::from_secs(0))), Freshness::Fresh);
+    assert_eq!(revoked.freshness(at(now(1_000_000).wall)), Freshness::Fresh);
+}
+
+#[test]
+fn entries_count_in_their_order_so_the_last_word_about_a_token_holds() {
+    let revoked = Revoked::default();
+    revoked.apply(&[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None), entry(3, lifted(jti("a")), 1, None)]);
+    assert_eq!(revoked.reason(&token(Some("a")), now(2).wall), None);
+    assert_eq!(revoked.reason(&token(Some("b")), now(2).wall), Some(Reason::TokenRevoked));
+    assert_eq!(revoked.seq(), 3);
+    revoked.apply(&[entry(4, jti("a"), 3, None)]);
+    assert_eq!(revoked.reason(&token(Some("a")), now(4).wall), Some(Reason::TokenRevoked));
+    assert_eq!(revoked.seq(), 4);
+}
+
+#[test]
+fn a_token_is_revoked_under_its_issuer_only_and_a_subject_with_all_its_tokens() {
+    let revoked = Revoked::default();
+    let elsewhere = Scope::Token { issuer: "other".to_owned(), jti: "a".to_owned() };
+    revoked.apply(&[entry(1, elsewhere, 0, None)]);
+    assert_eq!(revoked.reason(&token(Some("a")), START), None);
+    let subject = Scope::Subject { issuer: "main".to_owned(), subject: "ada".to_owned() };
+    revoked.apply(&[entry(2, subject.clone(), 0, None)]);
+    assert_eq!(revoked.reason(&token(None), START), Some(Reason::TokenRevoked));
+    revoked.apply(&[entry(3, lifted(subject), 0, None)]);
+    assert_eq!(revoked.reason(&token(None), START), None);
+}
+
+#[test]
+fn an_entry_ends_at_its_time_also_where_nobody_swept() {
+    let revoked = Revoked::default();
+    revoked.apply(&[entry(1, jti("a"), 0, Some(10))]);
+    assert!(revoked.reason(&token(Some("a")), now(9).wall).is_some());
+    assert_eq!(revoked.reason(&token(Some("a")), now(10).wall), None);
+}
+
+#[test]
+fn sessions_that_began_later_are_not_meant_by_an_order_to_end_all() {
+    let revoked = Revoked::default();
+    revoked.apply(&[entry(1, Scope::UserSessions { id: user(1) }, 100, Some(200))]);
+    assert_eq!(revoked.reason(&session(1, 100), now(101).wall), Some(Reason::SessionRevoked));
+    assert_eq!(revoked.reason(&session(1, 101), now(101).wall), None);
+    assert_eq!(revoked.reason(&session(2, 100), now(101).wall), None, "another user's");
+    // An older order that is read again later takes nothing back.
+    revoked.apply(&[entry(2, Scope::UserSessions { id: user(1) }, 50, Some(60))]);
+    assert_eq!(revoked.reason(&session(1, 100), now(101).wall), Some(Reason::SessionRevoked));
+    revoked.apply(&[entry(3, Scope::AllSessions, 300, None)]);
+    assert_eq!(revoked.reason(&session(2, 300), now(301).wall), Some(Reason::SessionRevoked));
+    assert_eq!(revoked.reason(&session(2, 301), now(301).wall), None);
+}
+
+#[test]
+fn a_sweep_forgets_what_is_over_and_nothing_that_is_in_force() {
+    let revoked = Revoked::default();
+    let one = SessionId::mint(START, [1; 10]);
+    revoked.apply(&[
+        entry(1, jti("over"), 0, Some(10)),
+        entry(2, jti("for ever"), 0, None),
+        entry(3, Scope::Session { id: one }, 0, Some(1000)),
+        entry(4, Scope::UserSessions { id: user(2) }, 5, Some(10)),
+    ]);
+    revoked.changed(user(3), now(0));
+    revoked.sweep(now(10));
+    {
+        let state = revoked.state.read().unwrap();
+        assert_eq!(state.tokens["main"].len(), 1);
+        assert!(state.user_sessions.is_empty());
+        assert_eq!((state.sessions.len(), state.users.len()), (1, 1));
+    }
+    assert!(revoked.reason(&token(Some("for ever")), now(10).wall).is_some());
+    assert_eq!(revoked.reason(&session(1, 500), now(10).wall), Some(Reason::SessionRevoked));
+    revoked.sweep(now(1000));
+    let state = revoked.state.read().unwrap();
+    assert!(state.sessions.is_empty() && state.users.is_empty());
+}
+
+#[test]
+fn a_change_of_a_user_counts_for_what_began_before_it() {
+    let revoked = Revoked::default();
+    revoked.changed(user(1), now(5));
+    assert!(revoked.has_changed(user(1), now(4).mono) && revoked.has_changed(user(1), now(5).mono));
+    assert!(!revoked.has_changed(user(1), now(6).mono) && !revoked.has_changed(user(2), now(4).mono));
+}
+
+#[test]
+fn a_revoked_api_key_stays_so_until_it_is_lifted() {
+    let revoked = Revoked::default();
+    let id = ApiKeyId::mint(START, [1; 10]);
+    let key = principal(None, Authenticated::ApiKey { id, capabilities: Default::default() });
+    assert_eq!(revoked.reason(&key, START), None);
+    revoked.apply(&[entry(1, Scope::ApiKey { id }, 0, None)]);
+    assert_eq!(revoked.reason(&key, now(1_000_000).wall), Some(Reason::ApiKeyRevoked));
+    revoked.apply(&[entry(2, lifted(Scope::ApiKey { id }), 0, None)]);
+    assert_eq!(revoked.reason(&key, START), None);
+}
