@@ -400,7 +400,7 @@ async fn provoke(reason: Reason) -> Provoked {
                 old.cookies,
                 old.origins("").into_owned(),
             );
-            gate.swap(policy, Issuers::new(Vec::new(), clock, None).unwrap());
+            gate.swap(policy.into(), Issuers::new(Vec::new(), clock, None).unwrap());
             stage.ask(Request::get("/api/x")).await
         }
         Reason::NotFound => stage().await.ask(Request::get("/auth/nothing")).await,
