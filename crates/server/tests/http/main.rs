@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers fail the test that asked for them")]
 
+mod assertion;
 mod attacks;
 mod cli;
 mod door;
