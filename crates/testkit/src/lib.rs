@@ -8,6 +8,7 @@
 pub mod issuer;
 pub mod mail;
 pub mod neighbour;
+pub mod oidc_provider;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -3,6 +3,7 @@
 mod boot;
 mod doctor;
 mod people;
+mod real_issuer;
 mod signals;
 mod tls;
 
