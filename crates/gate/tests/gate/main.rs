@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a step that fails fails its test")]
 
+mod check;
 mod issuer;
 mod layer;
 mod oidc_provider;

@@ -1,7 +1,8 @@
 //! Every reason that can occur, provoked over HTTP: its answer is what the table says.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use doorward::http::{OwnRules, Site};
 use doorward_core::{
     api_key::{self, ApiKey, KeyOwner},
     effects::Effects,
@@ -9,7 +10,6 @@ use doorward_core::{
     revocation::{NewRevocation, Scope},
     time::Timestamp,
 };
-use doorward_gate::{issuer::Issuers, policy::Policy};
 use doorward_testkit::{
     issuer::Issuer,
     port,
@@ -387,21 +387,26 @@ async fn provoke(reason: Reason) -> Provoked {
         Reason::MailUnavailable => NotYet("proving again who one is"),
         Reason::UpstreamUnavailable => stage().await.ask(Request::get("/dead")).await,
         Reason::UpstreamTimeout => stage().await.ask(Request::get("/silent")).await,
-        // No request is known that leads to a fault of ours, so one is made: a policy whose site never comes.
+        // No request is known that leads to a fault of ours, so one is made: a site whose rules point to no app.
         Reason::Internal => {
             let stage = stage().await;
-            let gate = stage.world.gate();
-            let (old, clock) = (gate.policy(), gate.clock());
-            let policy = Policy::new(
-                old.version + 1,
-                Vec::new(),
-                Vec::new(),
-                old.sessions,
-                old.cookies,
-                old.origins("").into_owned(),
-            );
-            gate.swap(policy.into(), Issuers::new(Vec::new(), clock, None).unwrap());
-            stage.ask(Request::get("/api/x")).await
+            let server = stage.world.server();
+            let site = server.site();
+            let broken = Site {
+                policy: Arc::clone(&site.policy),
+                pages: site.pages.clone(),
+                redirects: site.redirects.clone(),
+                trusted: site.trusted.clone(),
+                apps: Vec::new(),
+                cookies: site.cookies,
+                response_floor: site.response_floor,
+                link_ttl: site.link_ttl,
+                is_demo: site.is_demo,
+                own_rules: OwnRules::new().unwrap(),
+            };
+            server.sites.store(Arc::new(broken));
+            let token = stage.issuer.mint(&stage.claims());
+            stage.bearer("/api/x", &token).await
         }
         Reason::NotFound => stage().await.ask(Request::get("/auth/nothing")).await,
         Reason::MethodNotAllowed => stage().await.ask(Request::new("DELETE", "/auth/login")).await,

@@ -231,6 +231,11 @@ impl World {
         self.running.http
     }
 
+    /// The process's parts.
+    pub(crate) fn server(&self) -> &doorward::http::Server {
+        &self.running.server
+    }
+
     /// The gate.
     pub(crate) fn gate(&self) -> &Gate {
         &self.running.server.gate

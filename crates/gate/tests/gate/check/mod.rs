@@ -1,0 +1,8 @@
+//! `Gate::check` over a store and a clock that stands still.
+
+mod ended;
+mod house;
+mod keys;
+mod policy;
+mod revocations;
+mod sessions;
