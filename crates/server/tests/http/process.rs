@@ -2,6 +2,7 @@
 
 mod boot;
 mod doctor;
+mod meanwhile;
 mod people;
 mod real_issuer;
 mod signals;

@@ -1,0 +1,134 @@
+//! People who are signed in while things happen around them: a database that goes away, sockets that are open.
+
+use std::time::Duration;
+
+use doorward_core::ws;
+use doorward_testkit::{
+    mail::MailSink,
+    postgres,
+    upstream::{EchoApp, RawUpstream},
+    wire::Wire,
+};
+use serde_json::json;
+
+use super::{Installation, PATIENCE, figure, now, reason, until};
+
+const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn rest(store: &str, sink: &MailSink, app: &str) -> String {
+    format!(
+        "{store}[mail]\nurl = \"{}\"\nfrom = \"Doorward <login@example.com>\"\n[apps.web]\nupstream = \"{app}\"\n\
+         [[rules]]\npath = \"/careless\"\nallow = [\"session\"]\non_stale = \"allow\"\napp = \"web\"\n\
+         [[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n",
+        sink.url()
+    )
+}
+
+#[tokio::test]
+async fn a_database_that_goes_away_is_a_503_after_two_seconds_and_never_signs_anybody_out() {
+    let Some(sink) = MailSink::start().await else { return };
+    let Some(database) = postgres::own(postgres::Fsync::Off) else { return };
+    let app = EchoApp::start().await;
+    let store = format!(
+        "[store]\nurl = \"{}\"\n[secrets]\nroot = \"only for this test, only for this test\"\n",
+        database.database()
+    );
+    let installation = Installation::with(&rest(&store, &sink, &app.url()));
+    let server = installation.serve_ready().await;
+    installation.ok(&["users", "add", "ada@example.com"]).await;
+    let session = installation.sign_in(&sink, "ada@example.com").await;
+    assert_eq!(installation.get("/x", &session).await.status, 200);
+
+    database.crash();
+    let gone = now();
+    // Revocations cannot be read any more: what memory knows holds for two seconds, then the store is asked.
+    until("the route is closed", PATIENCE, async || {
+        let answer = installation.get("/x", &session).await;
+        assert!([200, 503].contains(&answer.status), "an outage of ours is never a 401: {answer:?}");
+        (answer.status == 503).then(|| assert_eq!(reason(&answer).1, Some("store_unavailable")))
+    })
+    .await;
+    figure("an outage of the database until sessions are not relied on any more", gone.elapsed());
+    assert_eq!(installation.get("/careless", &session).await.status, 200, "where the rule says so, memory goes on");
+    until("readiness says so", PATIENCE, async || (installation.get("/readyz", "").await.status == 503).then_some(()))
+        .await;
+    assert_eq!(installation.get("/healthz", "").await.status, 200);
+
+    database.revive();
+    until("the same session is good again", PATIENCE, async || {
+        let answer = installation.get("/x", &session).await;
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
+    installation.until_ready().await;
+    assert!(server.output().contains("the database went away"), "{}", server.output());
+    let verified = installation.ok(&["audit", "verify"]).await;
+    assert!(!verified.contains("FAULT"), "{verified}");
+}
+
+/// A socket of whoever has this session.
+async fn socket(installation: &Installation, session: &str) -> Wire {
+    let host = installation.address();
+    let mut wire = Wire::to(host).await;
+    let handshake = format!(
+        "GET /ws HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{session}\r\n"
+    );
+    wire.send(handshake).await;
+    let answer = wire.answer().await;
+    assert_eq!(answer.status, 101, "{answer:?}");
+    // A text frame goes round, so both ends stand.
+    wire.send(b"\x81\x85\0\0\0\0hello").await;
+    assert_eq!(wire.exactly(11).await, b"\x81\x85\0\0\0\0hello");
+    wire
+}
+
+#[tokio::test]
+async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_sign_out() {
+    let Some(sink) = MailSink::start().await else { return };
+    let app = RawUpstream::with(|mut conversation| async move {
+        let Some(request) = conversation.request().await else { return };
+        if !request.contains("Sec-WebSocket-Key") && !request.contains("sec-websocket-key") {
+            return conversation.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+        }
+        conversation.say(ACCEPT).await;
+        while let Some(bytes) = conversation.exactly(1).await {
+            conversation.say(bytes).await;
+        }
+    })
+    .await;
+    let installation = Installation::with(&rest("", &sink, &app.url()));
+    let _server = installation.serve_ready().await;
+    installation.ok(&["users", "add", "ada@example.com"]).await;
+    installation.ok(&["users", "add", "eve@example.com"]).await;
+
+    let ada = installation.sign_in(&sink, "ada@example.com").await;
+    let eve = installation.sign_in(&sink, "eve@example.com").await;
+    let mut closing = socket(&installation, &ada).await;
+    let mut staying = socket(&installation, &eve).await;
+    installation.ok(&["sessions", "revoke", "--user", "ada@example.com"]).await;
+    closed("a command ended the session", &mut closing, "session_revoked").await;
+    staying.send(b"\x81\x82\0\0\0\0ok").await;
+    assert_eq!(staying.exactly(8).await, b"\x81\x82\0\0\0\0ok", "somebody else's socket stays open");
+
+    let out = installation.post("/auth/logout", &eve, &json!({})).await;
+    assert_eq!(out.status, 200, "{out:?}");
+    closed("its person signed out", &mut staying, "session_revoked").await;
+
+    let ada = installation.sign_in(&sink, "ada@example.com").await;
+    let mut banned = socket(&installation, &ada).await;
+    installation.ok(&["users", "ban", "ada@example.com"]).await;
+    closed("its person was banned", &mut banned, "session_revoked").await;
+}
+
+/// Asserts that a socket ends by a close frame with this reason, within the bound.
+async fn closed(what: &str, wire: &mut Wire, expected: &str) {
+    let started = now();
+    let rest = wire.rest().await;
+    let took = started.elapsed();
+    figure(&format!("an open socket closed after {what}"), took);
+    assert_eq!(rest, ws::close_frame(4003, expected), "{what}: {:?}", rest.escape_ascii().to_string());
+    assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+}
