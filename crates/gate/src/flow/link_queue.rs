@@ -49,6 +49,7 @@ pub(super) struct Ask {
     pub(super) email: Email,
     pub(super) browser: TokenHash,
     pub(super) return_to: String,
+    pub(super) host: Option<String>,
     pub(super) asker: Asker,
     pub(super) at: Now,
 }
@@ -224,9 +225,10 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
         Err(denial) => return Err(denial),
     };
     let token = link::mint_token(&link, &keys)?;
+    let (site, callback_url) = config.at(ask.host.as_deref());
     let text = mail_text::magic_link(&MagicLinkMail {
-        site: &config.site,
-        url: &format!("{}?token={token}", config.callback_url),
+        site: &site,
+        url: &format!("{callback_url}?token={token}"),
         valid_for: config.link_ttl,
         ip: ask.asker.ip,
         user_agent: ask.asker.user_agent(),

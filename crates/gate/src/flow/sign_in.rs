@@ -50,6 +50,17 @@ pub struct SignInConfig {
 }
 
 impl SignInConfig {
+    /// Name and callback URL for links that were asked for on `host`. Scheme, port and path stay those of the
+    /// configuration, so a request decides nothing but which of our own hosts is meant.
+    pub(super) fn at(&self, host: Option<&str>) -> (String, String) {
+        let moved = host.and_then(|host| {
+            let mut url = url::Url::parse(&self.callback_url).ok()?;
+            url.set_host(Some(host)).ok()?;
+            Some((host.to_owned(), url.to_string()))
+        });
+        moved.unwrap_or_else(|| (self.site.clone(), self.callback_url.clone()))
+    }
+
     /// What one client may ask for (B73).
     pub const LINKS_PER_CLIENT: Quota = Quota::per_minute(3);
 }
@@ -59,6 +70,9 @@ impl SignInConfig {
 pub struct LinkInput {
     /// The address as it was typed.
     pub email: String,
+    /// The host that was asked, where it is another than that of the callback URL: the link has to lead back to
+    /// it, because the browser's cookies belong to one host. The caller has found it in the configuration.
+    pub host: Option<String>,
     /// Where to go afterwards; already judged to be local or allowed.
     pub return_to: String,
     /// The login cookie of this browser, if it has one.
@@ -163,6 +177,7 @@ impl SignIn {
             email,
             browser: browser.hash(),
             return_to: input.return_to,
+            host: input.host,
             asker: input.asker,
             at: now,
         });

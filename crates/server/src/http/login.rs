@@ -2,7 +2,8 @@
 
 use axum::body::Body;
 use doorward_core::{
-    credential::cookie, decision::Denial, link::Asker, reason::Reason, redirect::ReturnTo, session::OpaqueToken,
+    credential::cookie, decision::Denial, link::Asker, reason::Reason, redirect::ReturnTo, request::Host,
+    session::OpaqueToken,
 };
 use doorward_gate::flow::sign_in::{Callback, LinkInput, Peek};
 use http::{Response, StatusCode, header};
@@ -62,6 +63,12 @@ fn browser(call: &Call) -> Option<OpaqueToken> {
     OpaqueToken::parse(std::str::from_utf8(value).ok()?)
 }
 
+/// The host that was asked, where it is not that of `public_url`. It is one of the configuration's: others got 421.
+fn other_host(call: &Call) -> Option<String> {
+    let host = Host::parse(&call.client.host).ok()?;
+    (host.name() != call.site.redirects.own.host()).then(|| host.name().to_owned())
+}
+
 /// `GET /login`. Whoever is signed in already goes on.
 pub async fn page(call: Call, guard: Guard) -> Response<Body> {
     let query = query(&call);
@@ -87,6 +94,7 @@ pub async fn request_link(call: Call) -> Response<Body> {
     let asked = call.server.sign_in.request_link(
         LinkInput {
             email: sent.value.email.clone(),
+            host: other_host(&call),
             return_to: to.as_str().to_owned(),
             browser: browser(&call),
             asker: asker(&call),

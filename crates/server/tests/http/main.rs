@@ -7,6 +7,7 @@ mod attacks;
 mod cli;
 mod door;
 mod forward_auth;
+mod hosts;
 mod process;
 mod provoke;
 mod proxy;

@@ -149,6 +149,7 @@ impl Browser {
 
     pub(super) fn ask(&mut self, house: &House, email: &str, return_to: &str) {
         let input = LinkInput {
+            host: None,
             email: email.to_owned(),
             return_to: return_to.to_owned(),
             browser: self.login.clone(),

@@ -125,6 +125,7 @@ impl HouseWithoutWorker {
     fn ask(&self, ip: &str, email: &str) {
         let browser = Browser::at(ip);
         let input = doorward_gate::flow::sign_in::LinkInput {
+            host: None,
             email: email.to_owned(),
             return_to: "/".into(),
             browser: None,
