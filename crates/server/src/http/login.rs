@@ -17,6 +17,9 @@ use super::{
 };
 use crate::pages;
 
+/// Query of the login page after a sign-out.
+pub const SIGNED_OUT: &str = "signed_out";
+
 /// Body of `POST /login/request-link`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +82,9 @@ pub async fn page(call: Call, guard: Guard) -> Response<Body> {
         Ok(Err(denial)) => Some(denial.reason).filter(|reason| *reason != Reason::NoCredential),
         Err(_) => None,
     };
+    if call.parts.uri.query() == Some(SIGNED_OUT) {
+        return call::page(StatusCode::OK, pages::signed_out(&call.site.pages));
+    }
     let page = pages::Login { return_to: to.as_str(), email: "", ended };
     call::page(StatusCode::OK, pages::login(&call.site.pages, &page))
 }

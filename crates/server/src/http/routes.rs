@@ -168,7 +168,7 @@ pub const ROUTES: &[Route] = &[
         path: "/logout",
         checks_origin: true,
         summary: "Sign out: the session's row is deleted, cookies cleared, sockets closed",
-        answers: &[(303, "pages: to the signed-out page"), (200, "JSON callers: `{\"ok\":true}`")],
+        answers: &[(303, "pages: to `/login?signed_out`"), (200, "JSON callers: `{\"ok\":true}`")],
         refusals: &[Reason::CrossSite, Reason::StoreUnavailable],
         ..PLAIN
     },

@@ -159,7 +159,8 @@ pub async fn logout(call: Call) -> Response<Body> {
         call.server.gate.forget_session(&hash);
     }
     let mut response = match call.want {
-        Want::Page { .. } => call::page(StatusCode::OK, pages::signed_out(&call.site.pages)),
+        // Reloading the page it leads to asks nothing to be posted again.
+        Want::Page { .. } => call::see_other(&format!("{}/login?{}", call.site.pages.base, login::SIGNED_OUT)),
         Want::Json => call::ok(),
     };
     call.site.cookies.sign_out(response.headers_mut());

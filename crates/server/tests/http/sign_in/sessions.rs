@@ -109,3 +109,14 @@ async fn a_navigation_with_a_dead_session_is_sent_to_sign_in_and_a_script_never(
     assert_eq!(outcome(&script), (401, Some("session_idle")));
     assert_eq!(script.header("content-type"), Some("application/problem+json"));
 }
+
+#[tokio::test]
+async fn a_page_that_signs_out_is_sent_to_one_that_says_so() {
+    let world = World::start(RULES).await;
+    let mut ada = world.browser("ada@example.com").await;
+    let out = ada.ask(Request::new("POST", "/auth/logout").with("Sec-Fetch-Mode", "navigate")).await;
+    assert_eq!((out.status, out.header("location")), (303, Some("/auth/login?signed_out")));
+    let page = ada.ask(Request::get("/auth/login?signed_out").with("Sec-Fetch-Mode", "navigate")).await;
+    assert!(page.text().contains("You are signed out"), "{page:?}");
+    world.stop().await;
+}
