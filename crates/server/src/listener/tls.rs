@@ -42,6 +42,8 @@ struct Inner {
     cert_file: PathBuf,
     key_file: PathBuf,
     current: ArcSwap<ServerConfig>,
+    /// The files as they were before they were first read: what is written in between counts as a change.
+    first: [Stamp; 2],
 }
 
 /// Enough of a file's state to tell that it was written.
@@ -55,8 +57,9 @@ impl Tls {
     /// When a file cannot be read or they do not go together.
     pub fn load(cert_file: impl Into<PathBuf>, key_file: impl Into<PathBuf>) -> Result<Self, TlsError> {
         let (cert_file, key_file) = (cert_file.into(), key_file.into());
+        let first = [&cert_file, &key_file].map(|path| Stamp::of(fs::metadata(path)));
         let current = ArcSwap::from(read(&cert_file, &key_file)?);
-        Ok(Self(Arc::new(Inner { cert_file, key_file, current })))
+        Ok(Self(Arc::new(Inner { cert_file, key_file, current, first })))
     }
 
     /// The configuration for the next connection.
@@ -75,7 +78,7 @@ impl Tls {
 
     /// Follows the files until dropped. Never resolves.
     pub async fn follow(self) {
-        let mut seen = self.stamps().await;
+        let mut seen = self.0.first;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let now = self.stamps().await;
@@ -101,9 +104,14 @@ impl Tls {
     }
 }
 
+impl Stamp {
+    fn of(metadata: io::Result<fs::Metadata>) -> Self {
+        Self(metadata.ok().and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))))
+    }
+}
+
 async fn stamp(path: &Path) -> Stamp {
-    let metadata = tokio::fs::metadata(path).await.ok();
-    Stamp(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))))
+    Stamp::of(tokio::fs::metadata(path).await)
 }
 
 fn read(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
@@ -154,6 +162,23 @@ mod tests {
         write(dir.path(), "two.example.com");
         tls.reload().unwrap();
         assert!(!Arc::ptr_eq(&old, &tls.current()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_that_was_written_before_anybody_followed_it_is_taken_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = write(dir.path(), "one.example.com");
+        let tls = Tls::load(&cert, &key).unwrap();
+        let old = tls.current();
+        write(dir.path(), "another.example.com");
+        let following = tokio::spawn(tls.clone().follow());
+        for _ in 0..100 {
+            if !Arc::ptr_eq(&old, &tls.current()) {
+                return following.abort();
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        panic!("the new pair was not taken up");
     }
 
     #[test]
