@@ -20,6 +20,7 @@ use doorward_gate::{
     ring::{self, Ring},
 };
 use doorward_store::{Store, StoreOptions};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -258,20 +259,36 @@ impl Running {
     }
 }
 
+/// The signals that a server listens to. Made before the start: one that comes while things are being opened
+/// is kept until [`serve`] looks, where the system's own answer to it would be to end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT; SIGHUP reads the file again.
-///
-/// # Errors
-/// [`StartError`].
-pub async fn serve(running: Running) -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+pub async fn serve(running: Running, mut signals: Signals) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => {
                 if let Err(error) = running.reload() {
                     tracing::error!("the configuration was not taken, the old one stays:\n{error}");
                 }
@@ -279,7 +296,6 @@ pub async fn serve(running: Running) -> std::io::Result<()> {
         }
     }
     running.stop().await;
-    Ok(())
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, StartError> {

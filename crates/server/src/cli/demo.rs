@@ -20,7 +20,7 @@ use super::{Failure, Out, serve_until_stopped};
 use crate::{
     config::Config,
     demo::{self, MailboxKey},
-    lifecycle::{self, Host},
+    lifecycle::{self, Host, Signals},
     telemetry::logs::{self, LogFormat},
 };
 
@@ -45,6 +45,8 @@ impl Demo {
     }
 
     async fn serve(&self, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        // First of all: Ctrl-C must find nothing that it leaves behind.
+        let signals = Signals::listen()?;
         let folder = Folder::make(clock)?;
         let port = free_port(self.port).await?;
         let url = format!("http://127.0.0.1:{port}");
@@ -66,7 +68,7 @@ impl Demo {
         out.line(format!("  Metrics and health        http://{}/metrics", running.admin))?;
         out.line("\nOpen the app, sign in with any address, read the mail in the mailbox.")?;
         out.line("Ctrl-C ends it and leaves nothing behind.\n")?;
-        lifecycle::serve(running).await?;
+        lifecycle::serve(running, signals).await;
         drop((app, mails, folder));
         Ok(())
     }

@@ -6,7 +6,7 @@ use doorward_gate::clock::Clock;
 use super::{Failure, serve_until_stopped, variables};
 use crate::{
     config::Config,
-    lifecycle::{self, Host, StartError},
+    lifecycle::{self, Host, Signals, StartError},
     telemetry::logs::{self, LogFormat},
 };
 
@@ -23,8 +23,10 @@ impl Serve {
         logs::start(self.log_format);
         let host = Host { clock: clock.clone(), mailer: None, vars: variables(), is_demo: false };
         serve_until_stopped(async {
+            let signals = Signals::listen()?;
             let running = lifecycle::start(config, host).await?;
-            Ok(lifecycle::serve(running).await?)
+            lifecycle::serve(running, signals).await;
+            Ok(())
         })
     }
 }

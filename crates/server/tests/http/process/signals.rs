@@ -45,15 +45,15 @@ async fn sigterm_finishes_what_is_under_way_takes_nothing_new_and_ends_with_zero
 }
 
 #[tokio::test]
-async fn sigint_ends_with_zero_also_before_the_store_is_there() {
+async fn sigint_ends_with_zero_also_in_the_moment_in_which_the_port_opens() {
     let app = EchoApp::start().await;
-    let installation = Installation::with(&public(&app.url(), "/*"));
-    let mut server = installation.serve().await;
-    // The handler stands once serving is announced; before, the default action would end the process.
-    server.line(PATIENCE, |line| line.contains("listening").then_some(())).await;
-    assert_eq!(installation.get("/healthz", "").await.status, 200);
-    server.signal(Signal::INT);
-    assert_eq!(server.exit(Duration::from_secs(10)).await.code(), Some(0), "{}", server.output());
+    for _ in 0..5 {
+        let installation = Installation::with(&public(&app.url(), "/*"));
+        // Returns with the first connection that is accepted, which is before the start is over.
+        let mut server = installation.serve().await;
+        server.signal(Signal::INT);
+        assert_eq!(server.exit(Duration::from_secs(10)).await.code(), Some(0), "{}", server.output());
+    }
 }
 
 #[tokio::test]
