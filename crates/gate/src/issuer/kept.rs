@@ -57,7 +57,7 @@ impl Kept {
 }
 
 /// From when until when the verdict cannot change by the passing of time alone.
-fn times(claims: &Claims, policy: &TokenPolicy) -> Option<(Timestamp, Timestamp)> {
+pub(super) fn times(claims: &Claims, policy: &TokenPolicy) -> Option<(Timestamp, Timestamp)> {
     let tolerance = policy.clock_tolerance;
     let mut until = claims.expires_at?.plus(tolerance);
     if let Some(max_age) = policy.max_token_age {

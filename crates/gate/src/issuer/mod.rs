@@ -324,7 +324,9 @@ impl Shell {
             email: email.filter(|_| is_verified).and_then(Email::parse),
             org_id: None,
             authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
-            expires_at: claims.expires_at,
+            // With everything that may end it and within the tolerance that let it in: a request must not be
+            // cut off for an end that did not count when it was admitted.
+            expires_at: kept::times(&claims, &self.policy).map_or(claims.expires_at, |(_, until)| Some(until)),
         };
         Arc::new(VerifiedToken { issuer: Arc::clone(&self.name), claims, principal: Arc::new(principal) })
     }
