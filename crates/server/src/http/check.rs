@@ -1,21 +1,27 @@
 //! Forward-auth: a proxy that somebody else runs asks whether a request may pass.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use doorward_core::{
     decision::{Decision, Denial, Permitted},
     dialect::Dialect,
     forward,
+    id::DecisionId,
     reason::Reason,
     request::{RequestFacts, is_websocket_upgrade},
 };
 use doorward_gate::{assertion::HEADER as ASSERTION, respond as problem};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::{
+    Server, Site,
     call::{self, Call},
     harden,
     respond::{self, Want},
+    routes::{self, Found, Handler, Route},
 };
+use crate::pages;
 
 /// nginx: the status that the client should get.
 const STATUS: HeaderName = HeaderName::from_static("x-doorward-status");
@@ -42,6 +48,23 @@ pub fn refuse(call: &Call, dialect: Dialect, denial: Denial) -> Response<Body> {
     }
     let decision = call.server.gate.refuse_observed(&call.facts(), denial);
     answer(call, dialect, &decision, &Want::Json)
+}
+
+/// The dialect in which a trusted proxy asks at `path`; `None` for everything else.
+pub fn asking(site: &Site, peer: IpAddr, path: &str) -> Option<Dialect> {
+    match routes::find(&site.pages.base, &Method::GET, path) {
+        Found::Route(Route { handler: Handler::Check(dialect), .. }, _) => {
+            site.trusted.contains(peer).then_some(*dialect)
+        }
+        _ => None,
+    }
+}
+
+/// As [`refuse`], for what the listener refuses before there is a call: a proxy passes a client's headers on.
+pub fn refuse_unread(server: &Server, dialect: Dialect, denial: &Denial) -> Response<Body> {
+    let decision = server.gate.refuse(denial.clone());
+    server.metrics.decided(Err(denial.reason), "-");
+    written(&server.site().pages, dialect, decision.id, denial, &Want::Json)
 }
 
 fn is_asked_by_a_proxy(call: &Call) -> Result<(), Denial> {
@@ -107,28 +130,30 @@ fn answer(call: &Call, dialect: Dialect, decision: &Decision, want: &Want) -> Re
 }
 
 fn refused(call: &Call, dialect: Dialect, decision: &Decision, denial: &Denial, want: &Want) -> Response<Body> {
+    written(&call.site.pages, dialect, decision.id, denial, want)
+}
+
+fn written(site: &pages::Site, dialect: Dialect, id: DecisionId, denial: &Denial, want: &Want) -> Response<Body> {
     match dialect {
-        Dialect::Nginx => for_nginx(call, decision, denial, want),
+        Dialect::Nginx => for_nginx(site, id, denial, want),
         Dialect::Caddy | Dialect::Traefik | Dialect::Haproxy | Dialect::Envoy => {
-            respond::denial(denial, decision.id, want, &call.site.pages)
+            respond::denial(denial, id, want, site)
         }
     }
 }
 
 /// nginx turns anything but 2xx, 401 and 403 into a 500, so those carry the real answer in headers, which
 /// the configuration in `deploy/` turns back.
-fn for_nginx(call: &Call, decision: &Decision, denial: &Denial, want: &Want) -> Response<Body> {
+fn for_nginx(site: &pages::Site, id: DecisionId, denial: &Denial, want: &Want) -> Response<Body> {
     let shown = denial.reason.shown();
     let is_unauthorized = shown.status() == 401;
     let status = if is_unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
     let redirect = match want {
-        Want::Page { return_to } if respond::is_cured_by_sign_in(shown) => {
-            respond::login_url(&call.site.pages.base, return_to)
-        }
+        Want::Page { return_to } if respond::is_cured_by_sign_in(shown) => respond::login_url(&site.base, return_to),
         _ => String::new(),
     };
-    let docs = format!("{}/docs", call.site.pages.base);
-    let mut response = problem::problem(denial, decision.id, &docs).map(Body::from);
+    let docs = format!("{}/docs", site.base);
+    let mut response = problem::problem(denial, id, &docs).map(Body::from);
     *response.status_mut() = status;
     let headers: &mut HeaderMap = response.headers_mut();
     let real = if redirect.is_empty() { shown.status() } else { StatusCode::FOUND.as_u16() };

@@ -8,12 +8,12 @@ use std::{
 };
 
 use axum::body::Body;
-use doorward_core::{reason::Reason, secret::Secret};
+use doorward_core::{decision::Denial, reason::Reason, secret::Secret};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
 
-use super::{Server, admin, respond, respond::Want};
+use super::{Server, admin, check, respond, respond::Want};
 use crate::listener::{Connection, Refuse};
 
 /// A listener's service.
@@ -43,7 +43,7 @@ impl Service<Request<Incoming>> for Entry {
                 Self::Public(server) => match request.extensions().get::<Connection>().copied() {
                     Some(connection) => server.handle(request, connection.peer, connection.scheme).await,
                     // The listener always puts it there; without it nothing can be said about the client.
-                    None => refuse(&server)(Reason::Internal.into()),
+                    None => refused(&server, &Reason::Internal.into()),
                 },
             })
         })
@@ -53,9 +53,14 @@ impl Service<Request<Incoming>> for Entry {
 /// Answers what the listener refuses before anybody sees it.
 pub fn refuse(server: &Arc<Server>) -> Refuse<Body> {
     let server = Arc::clone(server);
-    Arc::new(move |denial| {
-        let decision = server.gate.refuse(denial.clone());
-        server.metrics.decided(Err(denial.reason), "-");
-        respond::denial(&denial, decision.id, &Want::Json, &server.site().pages)
+    Arc::new(move |denial, uri, connection| {
+        let asks = check::asking(&server.site(), connection.peer.ip(), uri.path());
+        asks.map_or_else(|| refused(&server, &denial), |dialect| check::refuse_unread(&server, dialect, &denial))
     })
+}
+
+fn refused(server: &Server, denial: &Denial) -> Response<Body> {
+    let decision = server.gate.refuse(denial.clone());
+    server.metrics.decided(Err(denial.reason), "-");
+    respond::denial(denial, decision.id, &Want::Json, &server.site().pages)
 }

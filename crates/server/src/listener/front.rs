@@ -10,7 +10,7 @@ use std::{
 
 use doorward_core::decision::Denial;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Version,
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, UPGRADE},
 };
 use http_body::{Body, Frame, SizeHint};
@@ -23,8 +23,9 @@ use super::{
     strict,
 };
 
-/// Turns a refusal into an answer; the listener adds `Connection: close`.
-pub type Refuse<B> = Arc<dyn Fn(Denial) -> Response<B> + Send + Sync>;
+/// Turns a refusal into an answer, given where the request was going and on what connection; the listener adds
+/// `Connection: close`.
+pub type Refuse<B> = Arc<dyn Fn(Denial, &Uri, Connection) -> Response<B> + Send + Sync>;
 
 pub(super) struct Front<S, B> {
     pub(super) service: S,
@@ -54,7 +55,7 @@ where
         let is_h1 = request.version() != Version::HTTP_2;
         if let Err(denial) = checked {
             tracing::debug!(peer = %self.connection.peer, %denial, "refused before it was looked at");
-            let mut response = (self.refuse)(denial);
+            let mut response = (self.refuse)(denial, request.uri(), self.connection);
             if is_h1 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

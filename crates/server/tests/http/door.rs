@@ -59,7 +59,7 @@ impl Setup {
         let (revoke, revoked) = watch::channel(None);
         let (proxy, drain, seen) = (Proxy::new(), CancellationToken::new(), Arc::default());
         let service = LetIn { upstream, proxy: proxy.clone(), seen: Arc::clone(&seen), revoked };
-        let running = tokio::spawn(listener.serve(service, Arc::new(refuse), drain.clone()));
+        let running = tokio::spawn(listener.serve(service, Arc::new(|denial, _: &_, _| refuse(denial)), drain.clone()));
         Door { address, proxy, drain, running, seen, revoke }
     }
 }
