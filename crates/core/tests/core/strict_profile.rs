@@ -1,6 +1,7 @@
-//! `own/jwt-strict-profile.json`: every verdict, with its exact reason in our words.
+//! `own/jwt-strict-profile.json`: every verdict, with its exact reason in our words. Those words are pinned in
+//! `own/jwt-strict-reasons.json` for readers that speak HTTP; `UPDATE_GOLDEN=1` writes it again.
 
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use doorward_core::{
     decision::Denial,
@@ -9,7 +10,7 @@ use doorward_core::{
     time::{Now, Timestamp},
     token::{self, TokenPolicy},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::vectors::{cases, load, root, text};
 
@@ -89,6 +90,7 @@ fn policy(default: &Value, case: &Value) -> TokenPolicy {
 fn every_case_of_the_strict_profile_gets_its_verdict_and_its_reason() {
     let file = load("own/jwt-strict-profile.json");
     let (mut wrong, mut decided) = (Vec::new(), Vec::new());
+    let mut words = BTreeMap::new();
     for case in cases(&file) {
         let id = text(case, "id");
         let secs = case["policy"]["now"].as_i64().unwrap_or(NOW);
@@ -105,12 +107,20 @@ fn every_case_of_the_strict_profile_gets_its_verdict_and_its_reason() {
             }
             other => panic!("{id}: {other}"),
         };
+        words.insert(id.to_owned(), expected.map_or("accepted", Reason::code));
         if verdict != expected {
             wrong.push(format!("{id} {}: {verdict:?}, not {expected:?}", text(case, "name")));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(decided.len(), DECIDED.len(), "a decision about a case that is not there");
+    let pinned =
+        json!({ "about": "Our reason for each case of jwt-strict-profile.json (own work, CC0)", "reasons": words });
+    let name = "own/jwt-strict-reasons.json";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(root().join("vectors").join(name), format!("{pinned:#}\n")).unwrap();
+    }
+    assert_eq!(load(name), pinned, "write it again with UPDATE_GOLDEN=1");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod cli;
 mod door;
 mod forward_auth;
 mod hosts;
+mod golden;
 mod process;
 mod provoke;
 mod proxy;

@@ -22,6 +22,7 @@
 
 mod caller;
 mod request;
+mod surface;
 mod tests;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
@@ -50,6 +51,7 @@ use tempfile::TempDir;
 pub(crate) use self::{
     caller::Caller,
     request::{Request, Seen, json, outcome, set_cookies},
+    surface::{SURFACES, Surface, Verdict},
 };
 use crate::door::until;
 
