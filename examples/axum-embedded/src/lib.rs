@@ -96,7 +96,7 @@ impl Door {
             clock,
             store,
             issuers,
-            policy: policy(&settings.host)?,
+            policy: policy(&settings.host)?.into(),
             // Metrics and logs of decisions are the app's business: implement `Observe`.
             observer: Box::new(Unobserved),
             cache_capacity: 10_000,

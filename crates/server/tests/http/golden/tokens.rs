@@ -93,7 +93,7 @@ async fn every_token_of_the_strict_profile_gets_its_reason_over_http() {
             no_keys.push(id);
             continue;
         };
-        world.gate().swap(policy(), issuers);
+        world.gate().swap(policy().into(), issuers);
         world.clock.set_wall(Timestamp::from_secs(case["policy"]["now"].as_i64().unwrap_or(NOW)));
         let request = Request::get("/x").with("Authorization", format!("Bearer {}", text(case, "token")));
         let (verdict, _) = judge(&world, id, &request, &mut not_there).await;
