@@ -48,6 +48,8 @@ async fn it_serves_both_protocols_and_takes_up_a_changed_certificate_by_itself()
     )
     .unwrap();
     let server = installation.serve().await;
+    // The ports open one after the other.
+    server.line(PATIENCE, |line| line.contains("listening").then_some(())).await;
 
     let stream = connect(https, &old, b"http/1.1").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
