@@ -8,15 +8,15 @@ use std::{
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use doorward_core::{effects::Effects, id::UserId};
+use doorward_core::id::UserId;
 use doorward_store::{
     CreateUser, Readiness, Store, StoreError, StoreOptions,
-    conformance::{all_effects, revocation, user},
+    conformance::{all_effects, user},
 };
 use doorward_testkit::{
     postgres::{self, Fsync},
@@ -25,45 +25,11 @@ use doorward_testkit::{
 
 const WITHIN: Duration = Duration::from_secs(60);
 
-const ROLE: &str = "DOORWARD_STORE_TEST_ROLE";
-const FOLDER: &str = "DOORWARD_STORE_TEST_FOLDER";
-const SEED: &str = "DOORWARD_STORE_TEST_SEED";
-
-/// Starts this test binary once more, as a process with a role of its own on the store in `folder`.
+/// Starts a process with a role of its own (`child.rs`) on the store in `folder`.
 fn child(role: &str, folder: &Path, seed: u8) -> Process {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "processes::a_child_process_plays_its_role", "--nocapture"]);
-    command.env(ROLE, role).env(FOLDER, folder).env(SEED, seed.to_string());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorward-store-child"));
+    command.arg(role).arg(folder).arg(seed.to_string());
     Process::start(role, &mut command)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the other tests of this file start it as a process of its own"]
-async fn a_child_process_plays_its_role() {
-    let folder = std::env::var_os(FOLDER).unwrap();
-    let seed: u8 = std::env::var(SEED).unwrap().parse().unwrap();
-    let store = Store::open("sqlite:test.db", StoreOptions::new(folder, [seed; 32])).unwrap();
-    store.wait_ready(WITHIN).await.unwrap();
-    match std::env::var(ROLE).unwrap().as_str() {
-        "start" => {
-            stored(&store).await;
-            store.close().await;
-        }
-        "revoke" => {
-            store.append(Effects::default().with_revocation(revocation("from the child"))).await.unwrap();
-        }
-        "write" => {
-            let count = AtomicUsize::new(0);
-            let writers = (0..16).map(|_| async {
-                loop {
-                    let id = stored(&store).await;
-                    println!("acknowledged {id} {}", count.fetch_add(1, Ordering::SeqCst));
-                }
-            });
-            futures_util::future::join_all(writers).await;
-        }
-        other => panic!("no such role: {other}"),
-    }
 }
 
 /// Makes a user with one effect of each kind; comes back when that is acknowledged.
