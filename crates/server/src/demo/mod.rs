@@ -21,7 +21,7 @@ pub use self::{
     config::config,
     mailbox::{MailboxKey, mailbox},
 };
-use crate::pages;
+use crate::{http::harden::harden, pages};
 
 /// `base_path` of the demo's config.
 pub const BASE_PATH: &str = "/auth";
@@ -31,9 +31,7 @@ fn page(status: StatusCode, html: String) -> Response {
     let mut response = (status, html).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(pages::CONTENT_TYPE));
-    for &(name, value) in pages::HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    harden(headers);
     response
 }
 

@@ -1,13 +1,22 @@
 //! The admin listener: metrics and the deep view of health. Never on the public port (A78).
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::body::Body;
-use doorward_core::{decision::Denial, reason::Reason, secret::Secret};
+use doorward_core::{
+    decision::Denial,
+    reason::Reason,
+    request::{Host, RequestFacts, Scheme},
+    secret::Secret,
+};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 
 use super::{Server, call, health, respond, respond::Want};
+use crate::listener::Connection;
 
 /// What the admin listener serves.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -18,11 +27,27 @@ pub const ROUTES: &[(&str, &str)] = &[
 
 /// Answers one request of the admin listener.
 pub fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Request<Body>) -> Response<Body> {
+    let host = host(request);
     let refuse = |reason: Reason| {
         let denial = Denial::from(reason);
-        let decision = server.gate.refuse(denial.clone());
+        let connection = request.extensions().get::<Connection>();
+        let facts = RequestFacts {
+            method: request.method(),
+            scheme: connection.map_or(Scheme::Http, |connection| connection.scheme),
+            host,
+            target: request.uri().path(),
+            headers: request.headers(),
+            client: connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.peer.ip()),
+            is_upgrade: false,
+        };
+        let decision = server.gate.refuse_observed(&facts, denial.clone());
         respond::denial(&denial, decision.id, &Want::Json, &server.site().pages)
     };
+    // Without a token only the address protects it, and a page from elsewhere whose name points to loopback
+    // (DNS rebinding) would share that.
+    if token.is_none() && !is_by_address(host) {
+        return refuse(Reason::HostUnknown);
+    }
     // Liveness says nothing that needs protection.
     if request.uri().path() != "/healthz"
         && let Some(token) = token
@@ -50,8 +75,36 @@ pub fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Re
     }
 }
 
+fn host(request: &Request<Body>) -> &str {
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    authority.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).unwrap_or_default()
+}
+
+/// Whether `host` is an address or the name of loopback, which nobody else can point to us.
+fn is_by_address(host: &str) -> bool {
+    Host::parse(host).is_ok_and(|host| {
+        let name = host.name();
+        name == "localhost" || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    })
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_somebody_else_could_point_here_is_none_of_ours() {
+        for own in ["127.0.0.1:8081", "[::1]:8081", "localhost", "LOCALHOST:1", "10.0.0.7"] {
+            assert!(is_by_address(own), "{own}");
+        }
+        for foreign in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8081", "", "a b"] {
+            assert!(!is_by_address(foreign), "{foreign}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use super::{
     Server, Site,
     call::{self, Call},
-    harden,
+    entry, harden,
     respond::{self, Want},
     routes::{self, Found, Handler, Route},
 };
@@ -63,7 +63,7 @@ pub fn asking(site: &Site, peer: IpAddr, path: &str) -> Option<Dialect> {
 /// As [`refuse`], for what the listener refuses before there is a call: a proxy passes a client's headers on.
 pub fn refuse_unread(server: &Server, dialect: Dialect, denial: &Denial) -> Response<Body> {
     let decision = server.gate.refuse(denial.clone());
-    server.metrics.decided(Err(denial.reason), "-");
+    entry::unread(server, denial, decision.id);
     written(&server.site().pages, dialect, decision.id, denial, &Want::Json)
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Body;
-use doorward_core::{decision::Denial, reason::Reason, secret::Secret};
+use doorward_core::{decision::Denial, id::DecisionId, reason::Reason, secret::Secret};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -61,6 +61,12 @@ pub fn refuse(server: &Arc<Server>) -> Refuse<Body> {
 
 fn refused(server: &Server, denial: &Denial) -> Response<Body> {
     let decision = server.gate.refuse(denial.clone());
-    server.metrics.decided(Err(denial.reason), "-");
+    unread(server, denial, decision.id);
     respond::denial(denial, decision.id, &Want::Json, &server.site().pages)
+}
+
+/// Counts and logs a refusal of which nothing was read that facts could be made of.
+pub(super) fn unread(server: &Server, denial: &Denial, decision: DecisionId) {
+    server.metrics.decided(Err(denial.reason), "-");
+    tracing::info!(reason = denial.reason.code(), %decision, note = denial.to_string(), "refused unread");
 }

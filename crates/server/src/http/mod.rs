@@ -89,6 +89,7 @@ impl Server {
         let response = answered.catch_unwind().await.unwrap_or_else(|_| {
             let denial = Denial::from(Reason::Internal).with_note("a handler panicked");
             let decision = self.gate.refuse(denial.clone());
+            self.metrics.decided(Err(Reason::Internal), "-");
             tracing::error!(decision = %decision.id, "a handler panicked");
             respond::denial(&denial, decision.id, &want, &site.pages)
         });

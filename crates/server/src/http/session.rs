@@ -45,11 +45,15 @@ pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
 
 /// The hash of the session cookie that this request carries, whatever it is worth.
 pub fn presented(call: &Call) -> Option<TokenHash> {
+    find(call).ok().flatten()
+}
+
+fn find(call: &Call) -> Result<Option<TokenHash>, Denial> {
     let kinds = CredentialSet::NONE.with(credential::CredentialKind::Session);
-    match credential::find(&call.parts.headers, kinds, &call.site.cookies.names) {
-        Ok(Some(Credential::Session(token))) => token.map(|token| token.hash()),
+    Ok(match credential::find(&call.parts.headers, kinds, &call.site.cookies.names)? {
+        Some(Credential::Session(token)) => token.map(|token| token.hash()),
         _ => None,
-    }
+    })
 }
 
 /// `GET /session`.
@@ -151,7 +155,12 @@ async fn profile(call: &Call) -> Option<Response<Body>> {
 
 /// `POST /logout`: 200 or 303 only once the row is gone.
 pub async fn logout(call: Call) -> Response<Body> {
-    if let Some(hash) = presented(&call) {
+    // Two session cookies: neither may live on behind an answer that says it is over.
+    let presented = match find(&call) {
+        Ok(presented) => presented,
+        Err(denial) => return call.refuse(denial),
+    };
+    if let Some(hash) = presented {
         let now = call.server.gate.clock().now();
         if let Err(denial) = call.server.sign_in.sign_out(hash, login::asker(&call), now).await {
             return call.refuse(denial);

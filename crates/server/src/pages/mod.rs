@@ -1,7 +1,7 @@
 //! What people see: pages as pure functions, data in, HTML text out.
 //!
 //! No HTTP types, no clock, no store. Every page works without JavaScript, by keyboard, at 320 px and in
-//! the dark, and is served under [`HEADERS`], which admit neither inline styles nor inline scripts. All
+//! the dark, and is served under the headers of [`crate::http::harden`], which admit neither inline styles nor inline scripts. All
 //! values are escaped by the template engine; addresses that come from outside pass [`text::local`].
 //! Where a page tells a refusal, its words are those of [`doorward_core::reason`].
 
@@ -27,25 +27,6 @@ pub use self::{
 
 /// `Content-Type` of every page.
 pub const CONTENT_TYPE: &str = "text/html; charset=utf-8";
-
-/// Headers of every page, besides [`CONTENT_TYPE`].
-///
-/// `strict-origin` instead of `no-referrer`: both keep a link's token out of `Referer`, but under the
-/// latter a browser sends `Origin: null` with our own forms (Fetch, "append a request Origin header"),
-/// and the Origin check would refuse them.
-pub const HEADERS: &[(&str, &str)] = &[
-    (
-        "content-security-policy",
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; \
-         base-uri 'none'; frame-ancestors 'none'",
-    ),
-    ("referrer-policy", "strict-origin"),
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("cross-origin-opener-policy", "same-origin"),
-    ("cross-origin-resource-policy", "same-origin"),
-    ("cache-control", "no-store"),
-];
 
 /// What all pages of one place have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]

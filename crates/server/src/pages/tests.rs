@@ -192,15 +192,6 @@ fn no_page_has_inline_script_or_style_or_loads_from_elsewhere() {
     }
 }
 
-#[test]
-fn the_policy_admits_what_the_pages_use_and_nothing_inline() {
-    let csp = HEADERS.iter().find(|(name, _)| *name == "content-security-policy").unwrap().1;
-    for part in ["default-src 'none'", "style-src 'self'", "script-src 'self'", "frame-ancestors 'none'"] {
-        assert!(csp.split(';').any(|given| given.trim() == part), "{part}");
-    }
-    assert!(!csp.contains("unsafe") && !csp.contains('*'));
-}
-
 /// A page with a text of somebody else in one place.
 type PageOf<'a> = Box<dyn Fn(&str) -> String + 'a>;
 

@@ -175,6 +175,12 @@ mod tests {
         let metrics = Metrics::new();
         metrics.decided(Err(Reason::NoRule), "web");
         metrics.fault("touch_dropped");
+        // A family without a member is not written.
+        let label = NameLabel { name: "main".to_owned() };
+        metrics.mails.get_or_create(&label).inc();
+        for family in [&metrics.issuer_keys, &metrics.issuer_keys_age, &metrics.issuer_fetches] {
+            family.get_or_create(&label).set(1);
+        }
         let text = metrics.render();
         for metric in DESCRIBED {
             let family = metric.name.trim_end_matches("_total");

@@ -52,10 +52,10 @@ impl Observe for Observer {
             app,
             role = method,
             client = %facts.client,
-            http.method = %facts.method,
+            http.method = %cut(facts.method.as_str()),
             http.host = %cut(facts.host),
             http.path = %path,
-            note,
+            note = cut(note),
             "auth fail"
         );
         let mut hasher = DefaultHasher::new();
@@ -77,10 +77,10 @@ impl Observe for Observer {
                 ip: Some(facts.client),
                 user_agent: None,
                 more: audit::more([
-                    ("method", facts.method.as_str().into()),
+                    ("method", cut(facts.method.as_str()).into()),
                     ("host", cut(facts.host).into()),
                     ("path", path.into()),
-                    ("note", note.into()),
+                    ("note", cut(note).into()),
                 ]),
             },
         });

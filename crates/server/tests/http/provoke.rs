@@ -500,3 +500,15 @@ async fn the_page_that_a_refusal_points_to_has_every_reason() {
         assert!(*reason == reason.shown() || !is_there(*reason), "{reason} is masked, and the page is public");
     }
 }
+
+#[tokio::test]
+async fn the_admin_listener_answers_no_foreign_name_and_counts_what_it_refuses() {
+    let world = World::start("[[rules]]\npath = \"/*\"\nallow = [\"public\"]\napp = \"web\"").await;
+    let ask = |host: &str, path: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let admin = world.running.admin;
+    let rebound = Wire::ask(admin, &ask("evil.example:8081", "/metrics")).await;
+    assert_eq!(outcome(&rebound), (421, Some("host_unknown")));
+    assert!(!rebound.text().contains("doorward_decisions"));
+    let metrics = Wire::ask(admin, &ask("127.0.0.1:8081", "/metrics")).await.text();
+    assert!(metrics.contains("reason=\"host_unknown\""), "{metrics}");
+}

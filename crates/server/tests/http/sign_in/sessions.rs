@@ -57,6 +57,17 @@ async fn signing_out_ends_the_session_everywhere_and_clears_its_cookies() {
 }
 
 #[tokio::test]
+async fn nobody_hears_that_they_are_out_while_a_second_cookie_keeps_a_session_alive() {
+    let world = World::start(RULES).await;
+    let mut ada = world.browser("ada@example.com").await;
+    let bob = world.browser("bob@example.com").await;
+    let doubled = format!("{SID}={}; {SID}={}", ada.cookie(SID).unwrap(), bob.cookie(SID).unwrap());
+    let out = ada.clone().with("Cookie", &doubled).post("/auth/logout", &json!({})).await;
+    assert_eq!(outcome(&out), (400, Some("ambiguous_credential")));
+    assert_eq!(ada.get("/x").await.status, 200);
+}
+
+#[tokio::test]
 async fn signing_in_again_gives_a_new_session_and_ends_the_old_one() {
     let world = World::start(RULES).await;
     let mut ada = world.browser("ada@example.com").await;
