@@ -4,9 +4,9 @@
 //!
 //! 1. [`Settings`]: whose tokens, for which audience. In a real app these come from its own configuration.
 //! 2. [`Door::new`]: the issuer's keys, the rules, and the gate made of both.
-//! 3. [`Door::run`]: the gate's background work. It fetches keys and follows revocations; without it the gate
+//! 3. [`Door::open`]: the app, and the gate's background work to be spawned beside it. That fetches keys and follows revocations; without it the gate
 //!    soon knows nothing new and refuses rather than guesses.
-//! 4. [`app`]: the routes, with [`GateLayer`] as the outermost layer. Handlers find out who calls with
+//! 4. The routes, with [`GateLayer`] as the outermost layer. Handlers find out who calls with
 //!    [`Caller`]; a request that no rule admits never reaches them.
 //!
 //! The layer judges exactly as `doorward serve` does: same rules, same reasons, same problem documents.
@@ -23,6 +23,7 @@ use doorward_core::{
     rule::{Access, Rule},
     session::SessionLimits,
     token::TokenPolicy,
+    user::Email,
 };
 use doorward_gate::{
     axum::Caller,
@@ -148,7 +149,7 @@ async fn public(caller: Option<Caller>) -> Json<Value> {
 async fn me(Caller(principal): Caller) -> Json<Value> {
     Json(json!({
         "subject": principal.subject.to_string(),
-        "email": principal.email.as_ref().map(|email| email.as_str()),
+        "email": principal.email.as_ref().map(Email::as_str),
         "method": principal.authenticated.as_str(),
     }))
 }

@@ -1,5 +1,7 @@
 //! The example over real sockets, with tokens of an issuer that rotates its keys.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a step that fails fails its test")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use axum_embedded::{Door, Keys, Settings};
