@@ -80,6 +80,11 @@ impl Proxy {
         self.addr
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it printed: its warnings and errors.
     pub fn output(&self) -> String {
         self.process.output()

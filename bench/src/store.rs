@@ -1,0 +1,101 @@
+//! What the store takes: durable sign-ins, and looking up a session that is not in memory.
+
+use std::{env, path::Path, time::Instant};
+
+use doorward_core::{
+    audit::{AuditEvent, EventKind},
+    effects::Effects,
+    session::TokenHash,
+};
+use doorward_store::{
+    Consume, Store, StoreOptions,
+    conformance::{START, link, plan},
+};
+use doorward_testkit::postgres::{self, Fsync};
+use futures_util::future::join_all;
+
+use crate::{
+    Effort, house,
+    report::{Report, Target, median},
+};
+
+const WAITERS: usize = 64;
+/// Sign-ins of one turn.
+const TURN: usize = WAITERS * 16;
+
+pub(crate) async fn run(report: &mut Report, effort: Effort) {
+    report.table("The store", "median (best)", "");
+    let folder = disk();
+    let options = || StoreOptions::new(folder.path(), [7; 32]);
+    let sqlite = Store::open("sqlite:figures.db", options()).unwrap();
+    measure(report, &sqlite, effort, 5_000.0, Target::Most(20.0)).await;
+    let Some(server) = postgres::own(Fsync::On) else {
+        return report.skipped("PostgreSQL", "it is missing");
+    };
+    let postgres = Store::open(&server.database(), options()).unwrap();
+    measure(report, &postgres, effort, 3_000.0, Target::None).await;
+}
+
+/// A folder beside this executable: on a disk, where `/tmp` may be memory.
+pub(crate) fn disk() -> tempfile::TempDir {
+    let beside = env::current_exe().unwrap();
+    tempfile::tempdir_in(beside.parent().unwrap_or(Path::new("."))).unwrap()
+}
+
+async fn measure(report: &mut Report, store: &Store, effort: Effort, least: f64, look_up: Target) {
+    store.wait_ready(std::time::Duration::from_secs(30)).await.unwrap();
+    let user = house::user(store).await;
+    let turns = if effort.is_quick { 4 } else { 40 };
+    let (mut hashes, mut rates): (Vec<TokenHash>, Vec<f64>) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        let links: Vec<_> = (0..TURN).map(|_| link(&user)).collect();
+        join_all(links.iter().map(|link| store.put_link(link.clone(), Effects::default()))).await;
+        let waiters = (0..WAITERS).map(|waiter| {
+            let (links, user) = (&links, &user);
+            async move {
+                let mut mine = Vec::with_capacity(TURN / WAITERS);
+                for link in links.iter().skip(waiter).step_by(WAITERS) {
+                    let plan = plan(link, user);
+                    mine.push(plan.session.hash);
+                    let effects = Effects::audited(AuditEvent::new(EventKind::SessionCreated, START).about(user.id));
+                    assert_eq!(store.consume_link(plan, effects).await, Ok(Consume::Consumed));
+                }
+                mine
+            }
+        });
+        let begin = Instant::now();
+        let made = join_all(waiters).await;
+        rates.push(TURN as f64 / begin.elapsed().as_secs_f64());
+        hashes.extend(made.into_iter().flatten());
+    }
+    let best = rates.iter().copied().fold(0.0, f64::max);
+    let rate = median(rates);
+    let name = format!("{}: sign-ins per second, on disk when answered, {WAITERS} at a time", store.backend());
+    report.absolute(&name, &format!("{rate:.0} ({best:.0})"), rate, Target::Least(least));
+
+    let mut took = Vec::new();
+    for hash in hashes.iter().cycle().step_by(7919).take(if effort.is_quick { 1_000 } else { 10_000 }) {
+        let begin = Instant::now();
+        assert!(store.session(*hash).await.unwrap().is_some());
+        took.push(begin.elapsed().as_secs_f64() * 1e6);
+    }
+    let best = took.iter().copied().fold(f64::MAX, f64::min);
+    let micros = median(took);
+    let name = format!("{}: µs to look a session up among {}, one at a time", store.backend(), hashes.len());
+    report.absolute(&name, &format!("{micros:.1} ({best:.1})"), micros, look_up);
+
+    let begin = Instant::now();
+    let readers = (0..WAITERS).map(|reader| {
+        let (store, hashes) = (store.clone(), hashes.clone());
+        tokio::spawn(async move {
+            for hash in hashes.iter().skip(reader).step_by(WAITERS) {
+                assert!(store.session(*hash).await.unwrap().is_some());
+            }
+        })
+    });
+    join_all(readers).await.into_iter().for_each(|done| done.unwrap());
+    let micros = begin.elapsed().as_secs_f64() * 1e6 / hashes.len() as f64;
+    let name = format!("{}: the same, {WAITERS} at a time, µs each", store.backend());
+    report.absolute(&name, &format!("{micros:.1}"), micros, Target::None);
+    store.close().await;
+}
