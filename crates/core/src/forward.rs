@@ -2,9 +2,10 @@
 //!
 //! Taken off first and set last, so nothing that a client sends adds to or takes away from what is set.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use uuid::Uuid;
 
 use crate::{
     credential::{
@@ -248,14 +249,19 @@ pub struct Identity([HeaderValue; IdentityField::ALL.len()]);
 /// for its state where one was looked at; what there is nothing to say about is empty.
 pub fn identity_headers(caller: Option<&Principal>, license: Option<&str>, decision: DecisionId) -> Identity {
     Identity(IdentityField::ALL.map(|field| match (field, caller) {
-        (IdentityField::Decision, _) => encode(&decision),
-        (IdentityField::License, _) => encode(&license.unwrap_or_default()),
+        (IdentityField::Decision, _) => {
+            encode(decision.as_uuid().as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
+        }
+        (IdentityField::License, _) => encode(license.unwrap_or_default()),
         (_, None) => HeaderValue::from_static(""),
-        (IdentityField::Subject, Some(caller)) => encode(&caller.subject),
+        (IdentityField::Subject, Some(caller)) if caller.subject.is_local() => encode(&caller.subject.subject),
+        (IdentityField::Subject, Some(caller)) => encode(&caller.subject.to_string()),
         (IdentityField::Issuer, Some(caller)) => encode(&caller.subject.issuer),
-        (IdentityField::Email, Some(caller)) => encode(&caller.email.as_ref().map_or("", |email| email.as_str())),
+        (IdentityField::Email, Some(caller)) => encode(caller.email.as_ref().map_or("", |email| email.as_str())),
         (IdentityField::Method, Some(caller)) => HeaderValue::from_static(caller.authenticated.as_str()),
-        (IdentityField::Org, Some(caller)) => caller.org_id.map_or(HeaderValue::from_static(""), |org| encode(&org)),
+        (IdentityField::Org, Some(caller)) => {
+            caller.org_id.map_or(HeaderValue::from_static(""), |org| encode(&org.to_string()))
+        }
     }))
 }
 
@@ -284,11 +290,17 @@ impl Identity {
 
 /// Makes a header value of any text: visible ASCII as it is, everything else and `%` as percent escapes of
 /// its UTF-8 bytes, so that two texts never look alike to an app that trims or cuts.
-fn encode(text: &dyn fmt::Display) -> HeaderValue {
-    let text = text.to_string();
+fn encode(text: &str) -> HeaderValue {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
+    // The usual case, in one pass and one allocation; an empty value takes none.
+    if text.bytes().all(is_plain)
+        && let Ok(value) = HeaderValue::from_str(text)
+    {
+        return value;
+    }
     let mut value = String::with_capacity(text.len());
     for byte in text.bytes() {
-        if byte.is_ascii_graphic() && byte != b'%' {
+        if is_plain(byte) {
             value.push(char::from(byte));
         } else {
             // Writing to a string does not fail.
