@@ -76,21 +76,20 @@ fn is_asked_by_a_proxy(call: &Call) -> Result<(), Denial> {
 
 /// Decides about the original request.
 async fn judge(call: &Call, dialect: Dialect, suffix: &str) -> (Decision, Want) {
-    let headers = call.parts.headers.clone();
-    let host = call.client.host.clone();
-    let original = match dialect.read(true, &call.parts.method, &host, suffix, &headers) {
+    let headers = &call.parts.headers;
+    let original = match dialect.read(true, &call.parts.method, &call.client.host, suffix, headers) {
         Ok(original) => original,
         Err(denial) => return (call.server.gate.refuse_observed(&call.facts(), denial), Want::Json),
     };
-    let want = Want::of(&original.method, &headers, &original.target);
+    let want = Want::of(&original.method, headers, &original.target);
     let facts = RequestFacts {
         method: &original.method,
         scheme: original.scheme.unwrap_or(call.client.scheme),
         host: original.host,
         target: &original.target,
-        headers: &headers,
+        headers,
         client: call.client.ip,
-        is_upgrade: is_websocket_upgrade(&original.method, &headers),
+        is_upgrade: is_websocket_upgrade(&original.method, headers),
     };
     let decision = if call.site.policy.knows_host(original.host) {
         call.server.gate.check_by(&facts, &call.site.policy).decision().await
