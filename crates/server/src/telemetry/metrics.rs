@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, atomic::AtomicI64};
 
+use arc_swap::ArcSwap;
 use doorward_core::reason::Reason;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -47,6 +48,8 @@ macro_rules! metrics {
         pub struct Metrics {
             $(#[doc = $help] pub $field: $type,)+
             registry: Registry,
+            /// The counters of grants by app, so that counting one allocates and locks nothing.
+            granted: ArcSwap<Vec<(Box<str>, Counter)>>,
         }
 
         /// The metrics in order of their registration, for the reference.
@@ -60,7 +63,7 @@ macro_rules! metrics {
                     let $field: $type = Build::build(&duration);
                     registry.register($name, $help, $field.clone());
                 )+
-                Self { $($field,)+ registry }
+                Self { $($field,)+ registry, granted: ArcSwap::default() }
             }
         }
     };
@@ -142,11 +145,27 @@ impl Metrics {
 
     /// Counts one decision.
     pub fn decided(&self, outcome: Result<(), Reason>, app: &str) {
-        let (outcome, reason) = match outcome {
-            Ok(()) => ("allow", "-"),
-            Err(reason) => ("deny", reason.code()),
+        let Err(reason) = outcome else {
+            return self.granted(app);
         };
-        self.decisions.get_or_create(&DecisionLabels { outcome, reason, app: app.to_owned() }).inc();
+        let labels = DecisionLabels { outcome: "deny", reason: reason.code(), app: app.to_owned() };
+        self.decisions.get_or_create(&labels).inc();
+    }
+
+    fn granted(&self, app: &str) {
+        if let Some((_, counter)) = self.granted.load().iter().find(|(name, _)| **name == *app) {
+            counter.inc();
+            return;
+        }
+        // Once for each app in the config. A clone of a counter counts in the same place, so it does not
+        // matter if two threads get here at once.
+        let labels = DecisionLabels { outcome: "allow", reason: "-", app: app.to_owned() };
+        let counter = self.decisions.get_or_create(&labels).clone();
+        counter.inc();
+        self.granted.rcu(|known| {
+            let others = known.iter().filter(|(name, _)| **name != *app).cloned();
+            others.chain([(app.into(), counter.clone())]).collect::<Vec<_>>()
+        });
     }
 
     /// Counts one fault.
@@ -174,6 +193,9 @@ mod tests {
     fn every_described_metric_is_scraped_under_its_name() {
         let metrics = Metrics::new();
         metrics.decided(Err(Reason::NoRule), "web");
+        for app in ["web", "-", "web", "web"] {
+            metrics.decided(Ok(()), app);
+        }
         metrics.fault("touch_dropped");
         // A family without a member is not written.
         let label = NameLabel { name: "main".to_owned() };
@@ -187,5 +209,7 @@ mod tests {
             assert!(text.contains(&format!("# HELP {family} ")), "{family} in\n{text}");
         }
         assert!(text.contains(r#"doorward_decisions_total{outcome="deny",reason="no_rule",app="web"} 1"#), "{text}");
+        assert!(text.contains(r#"doorward_decisions_total{outcome="allow",reason="-",app="web"} 3"#), "{text}");
+        assert!(text.contains(r#"doorward_decisions_total{outcome="allow",reason="-",app="-"} 1"#), "{text}");
     }
 }
