@@ -4,11 +4,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use doorward_core::{
     credential::{CookieNames, CredentialKind, CredentialSet},
-    csrf::OriginPolicy,
+    csrf::{CsrfKey, CsrfKeys, OriginPolicy},
     effects::Effects,
     jose::{Algorithm, AlgorithmSet, JwkSet},
     origin::Origin,
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, Require, Rule},
+    secret::Secret,
     session::{OpaqueToken, SessionLimits},
     time::Timestamp,
     token::TokenPolicy,
@@ -98,6 +99,9 @@ pub(crate) async fn gate(store: Store, issuers: Issuers, clock: &Clock, kind: Cr
         observer: Box::new(Unobserved),
         cache_capacity: 100_000,
     });
+    // Rules protect against cross-site requests as they do by default, and that needs keys.
+    let csrf = CsrfKey::new(&Secret::new(clock.random()));
+    gate.use_csrf_keys(CsrfKeys { current: csrf, previous: None });
     gate.follow().await;
     let background = gate.clone();
     tokio::spawn(async move { background.run(task, std::future::pending()).await });

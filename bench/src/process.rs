@@ -70,7 +70,8 @@ async fn start(report: &mut Report, effort: Effort) {
             let best = times.iter().map(millis).fold(f64::MAX, f64::min);
             let middle = median(times.iter().map(millis));
             let name = format!("ms until the {what}, with {name}: median (best)");
-            report.absolute(&name, &format!("{middle:.0} ({best:.0})"), middle, Target::Most(most));
+            let target = if pick == 0 { Target::Most(most) } else { Target::None };
+            report.absolute(&name, &format!("{middle:.0} ({best:.0})"), middle, target);
         }
     }
 }
@@ -109,6 +110,10 @@ async fn memory(report: &mut Report, sessions: usize) {
     configure(data, port, &app.url());
     let server = Server::serve(data, port, false);
     assert!(port::opens(server.address, Duration::from_secs(30)).await, "{}", server.process.output());
+    // The ring of keys and the revocation log are read in the background.
+    while load::ask(server.address, "/", &[format!("cookie: doorward_sid={}", cookies[0])]).await.status != 200 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     settled(server.process.id()).await;
     let idle = rss(server.process.id());
     let megabytes = idle / 1e6;
