@@ -95,7 +95,7 @@ pub(crate) async fn gate(store: Store, issuers: Issuers, clock: &Clock, kind: Cr
         clock: clock.clone(),
         store,
         issuers,
-        policy: Policy::new(1, vec![rule], vec![app], limits, CookieNames::LOOPBACK, origins),
+        policy: Policy::new(1, vec![rule], vec![app], limits, CookieNames::LOOPBACK, origins).into(),
         observer: Box::new(Unobserved),
         cache_capacity: 100_000,
     });
