@@ -55,7 +55,7 @@ pub(crate) async fn run(report: &mut Report, effort: Effort) {
     };
     let mut asked = fields(&known);
     asked.extend(["X-Original-Method: GET".to_owned(), "X-Original-URL: /orders/17".to_owned()]);
-    asked.push("X-Forwarded-For: 127.0.0.1".to_owned());
+    asked.extend(["X-Forwarded-For: 127.0.0.1".to_owned(), format!("X-Forwarded-Host: {}", doorward.address)]);
     let mut contestants = vec![
         contestant("plain axum, fields ignored", &plain, fields(&cookie)),
         contestant("GateLayer, session in memory", &session, fields(&cookie)),

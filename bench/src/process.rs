@@ -161,7 +161,7 @@ async fn visit(address: SocketAddr, cookies: &[String]) {
         for cookie in mine {
             let request = format!(
                 "GET /auth/check/nginx HTTP/1.1\r\nhost: {address}\r\nx-original-method: GET\r\n\
-                 x-original-url: /orders\r\nx-forwarded-for: 127.0.0.1\r\ncookie: doorward_sid={cookie}\r\n\r\n"
+                 x-original-url: /orders\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-host: {address}\r\ncookie: doorward_sid={cookie}\r\n\r\n"
             );
             stream.write_all(request.as_bytes()).await.unwrap();
             answer.clear();

@@ -44,14 +44,15 @@ pub(crate) fn disk() -> tempfile::TempDir {
 
 async fn measure(report: &mut Report, store: &Store, effort: Effort, least: f64, look_up: Target) {
     store.wait_ready(std::time::Duration::from_secs(30)).await.unwrap();
-    let user = house::user(store).await;
+    // One person each: sign-ins of one and the same person wait for each other on that person's row.
+    let users = join_all((0..WAITERS).map(|_| house::user(store))).await;
     let turns = if effort.is_quick { 4 } else { 40 };
     let (mut hashes, mut rates): (Vec<TokenHash>, Vec<f64>) = (Vec::new(), Vec::new());
     for _ in 0..turns {
-        let links: Vec<_> = (0..TURN).map(|_| link(&user)).collect();
+        let links: Vec<_> = (0..TURN).map(|number| link(&users[number % WAITERS])).collect();
         join_all(links.iter().map(|link| store.put_link(link.clone(), Effects::default()))).await;
         let waiters = (0..WAITERS).map(|waiter| {
-            let (links, user) = (&links, &user);
+            let (links, user) = (&links, &users[waiter]);
             async move {
                 let mut mine = Vec::with_capacity(TURN / WAITERS);
                 for link in links.iter().skip(waiter).step_by(WAITERS) {
