@@ -61,7 +61,7 @@ async fn a_host_that_is_none_of_ours_decides_nothing() {
         .to(format!("{HOST}:1337"))
         .with("Content-Type", "application/json")
         .body(r#"{"email":"alice@example.com"}"#);
-    let answer = world.visitor().ask(ask.with("Origin", &format!("https://{HOST}"))).await;
+    let answer = world.visitor().ask(ask.with("Origin", format!("https://{HOST}"))).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     world.mailbox.arrived(1).await;
     let text = &world.mailbox.mails()[0].text;

@@ -146,11 +146,11 @@ impl Installation {
 
 /// `name=value` of a cookie that an answer sets.
 fn cookie(answer: &Answer, name: &str) -> String {
-    let set = answer.head.lines().filter_map(|line| line.split_once(": ")).filter_map(|(field, value)| {
+    let mut set = answer.head.lines().filter_map(|line| line.split_once(": ")).filter_map(|(field, value)| {
         let pair = value.split(';').next()?;
         (field.eq_ignore_ascii_case("set-cookie") && pair.split('=').next() == Some(name)).then(|| pair.to_owned())
     });
-    set.last().unwrap_or_else(|| panic!("no cookie {name} in {}", answer.head))
+    set.next_back().unwrap_or_else(|| panic!("no cookie {name} in {}", answer.head))
 }
 
 /// The reason that an answer names.

@@ -382,7 +382,7 @@ async fn every_forged_request_gets_the_same_verdict_everywhere() {
         if request.target.starts_with(b"/auth/") {
             // A route of the server's own, which layer and forward-auth do not have.
             own_routes += 1;
-            let answer = world.from_client(&request).await;
+            let answer = world.as_client(&request).await;
             let (status, reason) = expected.unwrap();
             assert_eq!(outcome(&answer), (status, Some(reason)), "{name}");
             continue;
@@ -432,7 +432,7 @@ async fn every_dialect_reads_its_own_family_of_headers_and_refuses_the_others() 
         let answer = if case["peer_trusted"] == true {
             Wire::ask(world.address(), check.bytes()).await
         } else {
-            world.from_client(&check).await
+            world.as_client(&check).await
         };
         match &case["expect"] {
             Value::Object(expected) => {

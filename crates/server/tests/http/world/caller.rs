@@ -28,7 +28,7 @@ impl Caller {
         self
     }
 
-    pub(super) fn as_browser(mut self) -> Self {
+    pub(super) fn into_browser(mut self) -> Self {
         self.jar = Some(BTreeMap::new());
         self
     }

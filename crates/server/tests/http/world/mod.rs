@@ -278,7 +278,7 @@ impl World {
 
     /// A browser in which nobody has signed in.
     pub(crate) fn visitor(&self) -> Caller {
-        self.anonymous().as_browser()
+        self.anonymous().into_browser()
     }
 
     /// A user, made as `doorward users add` makes one.
@@ -338,5 +338,5 @@ impl World {
 async fn mail_to(mailbox: &Mailbox, email: &str, known: usize) -> String {
     let found = || mailbox.mails().into_iter().filter(|mail| mail.to.as_str() == email).map(|mail| mail.text);
     until("the mail arrives", || found().count() > known).await;
-    found().last().unwrap()
+    found().next_back().unwrap()
 }

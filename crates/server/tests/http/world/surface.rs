@@ -90,7 +90,7 @@ impl World {
     ) -> Result<(Verdict, Option<Seen>), &'static str> {
         match surface {
             Surface::Proxy => {
-                let answer = self.from_client(request).await;
+                let answer = self.as_client(request).await;
                 Ok(match Seen::find(&answer) {
                     Some(seen) => {
                         let subject = seen.header("x-doorward-subject").unwrap_or_default().to_owned();
@@ -105,7 +105,7 @@ impl World {
     }
 
     /// Sends it from [`CLIENT`], a peer that is not trusted.
-    pub(crate) async fn from_client(&self, request: &Request) -> Answer {
+    pub(crate) async fn as_client(&self, request: &Request) -> Answer {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(CLIENT, 0)).unwrap();
         let mut wire = Wire::over(socket.connect(self.address()).await.unwrap());
@@ -114,7 +114,7 @@ impl World {
         if request.method == "HEAD" && answer.header("x-app").is_some() {
             // The app cannot say in a body what it heard; its own record can.
             let heard = self.app.heard().into_iter().map(|heard| String::from_utf8(heard).unwrap());
-            let last = heard.filter_map(|text| Some(text[text.rfind("HEAD /")?..].to_owned())).last();
+            let last = heard.filter_map(|text| Some(text[text.rfind("HEAD /")?..].to_owned())).next_back();
             answer.body = last.unwrap().into();
         }
         answer
