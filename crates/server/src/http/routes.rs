@@ -157,7 +157,6 @@ pub const ROUTES: &[Route] = &[
             Reason::LinkReused,
             Reason::UserBanned,
             Reason::CrossSite,
-            Reason::RateLimited,
             Reason::StoreUnavailable,
         ],
         ..PLAIN

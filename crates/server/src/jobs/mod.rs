@@ -115,10 +115,16 @@ pub(crate) async fn keep_ring(server: Arc<Server>, ring: Ring, stop: Cancellatio
             Err(RecvError::Lagged(_)) => Purpose::ALL.to_vec(),
             Err(RecvError::Closed) => return,
         };
+        let mut is_behind = false;
         for purpose in purposes {
             if let Err(error) = ring.reload(purpose).await {
                 tracing::warn!(%error, %purpose, "the key ring could not be loaded again");
+                is_behind = true;
             }
+        }
+        // A replica that keeps minting under a key that was rotated away would be refused by the others.
+        if is_behind && stop.run_until_cancelled(ring.load_until_ready()).await.is_none() {
+            return;
         }
         hand_out(&server, &ring);
     }
