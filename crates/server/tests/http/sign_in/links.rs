@@ -121,11 +121,15 @@ async fn a_link_works_once_and_in_its_time() {
     assert_eq!(outcome(&late), (401, Some("link_expired")));
     assert_eq!(body(&late)["remedy"], "request_link");
 
+    // In the middle of the signature: a changed last character can stand for the same bytes, or be the same.
+    let middle = token.len() - 20;
+    let other = if &token[middle..=middle] == "A" { "B" } else { "A" };
+    let tampered = format!("{}{other}{}", &token[..middle], &token[middle + 1..]);
     for (sent, expected) in [
         (json!({}), (400, Some("missing_token"))),
         (json!({ "token": "" }), (400, Some("missing_token"))),
         (json!({ "token": "a.b.c" }), (401, Some("link_invalid"))),
-        (json!({ "token": format!("{}A", &token[..token.len() - 1]) }), (401, Some("link_invalid"))),
+        (json!({ "token": tampered }), (401, Some("link_invalid"))),
         (json!({ "token": 7 }), (400, Some("request_malformed"))),
         (json!({ "token": token, "return_to": "/x" }), (400, Some("request_malformed"))),
     ] {
