@@ -33,6 +33,14 @@ enum Caller {
     Token(Arc<VerifiedToken>),
 }
 
+/// What a record says about its bearer.
+enum Judged<T> {
+    Good(Arc<T>),
+    Bad(Denial, Option<Arc<T>>),
+    /// Memory does not know or would refuse: the store has to be asked.
+    Ask,
+}
+
 /// A step that either ends or needs something.
 pub(super) enum Step<T> {
     Done(T),
@@ -152,35 +160,19 @@ impl Gate {
         now: Now,
         loaded: Option<Loaded>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
-        let is_final = loaded.is_some();
-        // Set while the store cannot be asked and the rule admits old state: then the cache may say yes, and
-        // its no is "cannot tell".
-        let mut unconfirmed = None;
-        let entry = match loaded {
-            Some(Loaded::Session(Ok(Some(entry)))) => entry,
-            Some(Loaded::Session(Ok(None))) => return Step::Done(Err((Reason::SessionUnknown.into(), None))),
-            Some(Loaded::Session(Err(denial))) => {
-                unconfirmed = Some(denial.clone());
-                match self.0.records.session(&hash).filter(|_| rule.on_stale == OnStale::Allow) {
-                    Some(entry) => entry,
-                    None => return Step::Done(Err((denial, None))),
-                }
-            }
-            _ => match self.0.records.session(&hash) {
-                // Revocations reach the cache through the log; when that is behind, the store is asked.
-                Some(entry) if self.is_fresh(now) => entry,
-                _ => return Step::Need(Need::Session(hash)),
-            },
+        let answer = match loaded {
+            Some(Loaded::Session(answer)) => Some(answer),
+            _ => None,
         };
-        let verdict = if entry.is_banned {
-            Err(Denial::from(Reason::UserBanned))
-        } else {
-            session::check(&entry.session, entry.last_used_at(), &policy.sessions, now.wall)
+        let kept = || self.0.records.session(&hash);
+        let check = |entry: &SessionEntry| match entry.is_banned {
+            true => Err(Reason::UserBanned.into()),
+            false => session::check(&entry.session, entry.last_used_at(), &policy.sessions, now.wall),
         };
-        match verdict {
-            Ok(()) => Step::Done(Ok(Caller::Session(entry))),
-            Err(_) if !is_final => Step::Need(Need::Session(hash)),
-            Err(denial) => Step::Done(Err((unconfirmed.unwrap_or(denial), Some(Arc::clone(&entry.principal))))),
+        match self.judge_record(rule, now, answer, kept, Reason::SessionUnknown, check) {
+            Judged::Good(entry) => Step::Done(Ok(Caller::Session(entry))),
+            Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
+            Judged::Ask => Step::Need(Need::Session(hash)),
         }
     }
 
@@ -192,31 +184,57 @@ impl Gate {
         now: Now,
         loaded: Option<Loaded>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
-        let is_final = loaded.is_some();
+        let answer = match loaded {
+            Some(Loaded::Key(answer)) => Some(answer),
+            _ => None,
+        };
+        let kept = || self.0.records.key(&hash);
+        let check = |entry: &KeyEntry| match entry.is_banned {
+            true => Err(Reason::UserBanned.into()),
+            false => api_key::check(&entry.key, now.wall),
+        };
+        match self.judge_record(rule, now, answer, kept, Reason::ApiKeyNotFound, check) {
+            Judged::Good(entry) => Step::Done(Ok(Caller::Key(entry))),
+            Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
+            Judged::Ask => Step::Need(Need::Key(hash)),
+        }
+    }
+
+    /// Judges a record by the store's `answer`, or without one by what is `kept` in memory, which may say yes,
+    /// never no (rule 8).
+    fn judge_record<T>(
+        &self,
+        rule: &Rule,
+        now: Now,
+        answer: Option<Result<Option<Arc<T>>, Denial>>,
+        kept: impl FnOnce() -> Option<Arc<T>>,
+        unknown: Reason,
+        check: impl FnOnce(&T) -> Result<(), Denial>,
+    ) -> Judged<T> {
+        let is_final = answer.is_some();
         // Set while the store cannot be asked and the rule admits old state: then the cache may say yes, and
         // its no is "cannot tell".
         let mut unconfirmed = None;
-        let entry = match loaded {
-            Some(Loaded::Key(Ok(Some(entry)))) => entry,
-            Some(Loaded::Key(Ok(None))) => return Step::Done(Err((Reason::ApiKeyNotFound.into(), None))),
-            Some(Loaded::Key(Err(denial))) => {
-                unconfirmed = Some(denial.clone());
-                match self.0.records.key(&hash).filter(|_| rule.on_stale == OnStale::Allow) {
-                    Some(entry) => entry,
-                    None => return Step::Done(Err((denial, None))),
+        let entry = match answer {
+            Some(Ok(Some(entry))) => entry,
+            Some(Ok(None)) => return Judged::Bad(unknown.into(), None),
+            Some(Err(denial)) => match kept().filter(|_| rule.on_stale == OnStale::Allow) {
+                Some(entry) => {
+                    unconfirmed = Some(denial);
+                    entry
                 }
-            }
-            _ => match self.0.records.key(&hash) {
+                None => return Judged::Bad(denial, None),
+            },
+            None => match kept() {
+                // Revocations reach the cache through the log; when that is behind, the store is asked.
                 Some(entry) if self.is_fresh(now) => entry,
-                _ => return Step::Need(Need::Key(hash)),
+                _ => return Judged::Ask,
             },
         };
-        let verdict =
-            if entry.is_banned { Err(Denial::from(Reason::UserBanned)) } else { api_key::check(&entry.key, now.wall) };
-        match verdict {
-            Ok(()) => Step::Done(Ok(Caller::Key(entry))),
-            Err(_) if !is_final => Step::Need(Need::Key(hash)),
-            Err(denial) => Step::Done(Err((unconfirmed.unwrap_or(denial), Some(Arc::clone(&entry.principal))))),
+        match check(&entry) {
+            Ok(()) => Judged::Good(entry),
+            Err(_) if !is_final => Judged::Ask,
+            Err(denial) => Judged::Bad(unconfirmed.unwrap_or(denial), Some(entry)),
         }
     }
 
