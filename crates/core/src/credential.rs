@@ -58,14 +58,26 @@ pub struct CookieNames {
     pub csrf: &'static str,
     /// Binds a sign-in to the browser that asked.
     pub login: &'static str,
+    /// Says that somebody has signed in in this browser before; admits to nothing.
+    pub known: &'static str,
 }
 
 impl CookieNames {
     /// Over https.
-    pub const SECURE: Self =
-        Self { session: "__Host-doorward_sid", csrf: "__Host-doorward_csrf", login: "__Host-doorward_login" };
+    pub const SECURE: Self = Self {
+        session: "__Host-doorward_sid",
+        csrf: "__Host-doorward_csrf",
+        login: "__Host-doorward_login",
+        known: "__Host-doorward_known",
+    };
     /// Over http, which only loopback may use.
-    pub const LOOPBACK: Self = Self { session: "doorward_sid", csrf: "doorward_csrf", login: "doorward_login" };
+    pub const LOOPBACK: Self =
+        Self { session: "doorward_sid", csrf: "doorward_csrf", login: "doorward_login", known: "doorward_known" };
+
+    /// All of them.
+    pub const fn all(&self) -> [&'static str; 4] {
+        [self.session, self.csrf, self.login, self.known]
+    }
 }
 
 /// The credential that decides. Nothing about it is verified yet.

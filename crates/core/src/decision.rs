@@ -27,11 +27,36 @@ pub struct DenialDetail {
     pub max_age_seconds: Option<u32>,
     /// What was asked for and not there: a capability, scope, claim, entitlement, method.
     pub required: Option<String>,
+    /// What this case has to say besides the text of its reason; shown to callers (`detail` of RFC 9457).
+    pub explanation: Option<&'static str>,
+    /// The rate limit that was met.
+    pub budget: Option<RateBudget>,
     /// For the operator only: logs, audit and `explain` show it, callers never see it.
     pub note: Option<String>,
 }
 
+/// What is left of a rate limit, in the words of draft-ietf-httpapi-ratelimit-headers-10.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateBudget {
+    /// Name of the limit.
+    pub policy: &'static str,
+    /// How many a period has.
+    pub quota: u32,
+    /// The period, in seconds.
+    pub window: u32,
+    /// How many are left now.
+    pub remaining: u32,
+    /// Seconds until there is one more.
+    pub reset: u32,
+}
+
 impl Denial {
+    /// The refusal because of a rate limit that has nothing left.
+    pub fn limited(budget: RateBudget) -> Self {
+        let denial = Self::from(Reason::RateLimited).with_retry_after(budget.reset.max(1));
+        denial.edit(|detail| detail.budget = Some(budget))
+    }
+
     /// The refusal's extras.
     pub fn detail(&self) -> Option<&DenialDetail> {
         self.detail.as_deref()
@@ -64,6 +89,12 @@ impl Denial {
     #[must_use]
     pub fn with_required(self, required: impl Into<String>) -> Self {
         self.edit(|detail| detail.required = Some(required.into()))
+    }
+
+    /// The same with a sentence for the caller.
+    #[must_use]
+    pub fn with_explanation(self, sentence: &'static str) -> Self {
+        self.edit(|detail| detail.explanation = Some(sentence))
     }
 
     /// The same with a note for the operator.

@@ -145,7 +145,7 @@ fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool
 fn is_our_cookie(name: &[u8]) -> bool {
     [CookieNames::SECURE, CookieNames::LOOPBACK]
         .iter()
-        .any(|names| [names.session, names.csrf, names.login].iter().any(|ours| ours.as_bytes() == name))
+        .any(|names| names.all().iter().any(|ours| ours.as_bytes() == name))
 }
 
 /// Removes our cookies from `Cookie`; the others keep their bytes and their order.

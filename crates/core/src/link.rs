@@ -3,6 +3,8 @@
 //! The mail carries a short-lived HS256 JWT (B29); the record keeps its `jti`, the browser that asked and
 //! where to go, never the token.
 
+pub mod browser;
+mod code;
 mod token;
 
 use std::{net::IpAddr, time::Duration};
@@ -19,6 +21,7 @@ use crate::{
     user::{Email, User},
 };
 
+pub use code::Code;
 pub use token::{LinkClaims, MAX_BYTES, TYPE, mint_token, parse_token};
 
 /// A link as the store keeps it.

@@ -3,7 +3,11 @@
 //! The layer answers with this alone; the server adds pages and redirects for people's browsers.
 
 use bytes::Bytes;
-use doorward_core::{decision::Denial, id::DecisionId, reason::Reason};
+use doorward_core::{
+    decision::{Denial, RateBudget},
+    id::DecisionId,
+    reason::Reason,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
@@ -12,6 +16,11 @@ pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
 /// Names the decision on every denial.
 pub const DECISION: HeaderName = HeaderName::from_static("x-doorward-decision");
 
+/// The limit that an answer is under (draft-ietf-httpapi-ratelimit-headers-10 §3).
+pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What is left of it (§4 there).
+pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
 /// The body of a refusal.
 #[derive(Debug, Serialize)]
 pub struct Problem<'a> {
@@ -19,6 +28,9 @@ pub struct Problem<'a> {
     pub r#type: String,
     /// One sentence for people.
     pub title: &'a str,
+    /// What this case has to say besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
     /// HTTP status.
     pub status: u16,
     /// The coarse word.
@@ -51,6 +63,7 @@ impl<'a> Problem<'a> {
         Self {
             r#type: format!("{docs}#{}", shown.code()),
             title: shown.text(),
+            detail: detail.and_then(|detail| detail.explanation),
             status: shown.status(),
             error: shown.error(),
             reason: shown.code(),
@@ -83,7 +96,7 @@ pub fn status(reason: Reason) -> StatusCode {
 }
 
 /// Puts the headers on a denial that every surface shares: reason, decision, `WWW-Authenticate` on every
-/// 401, `Retry-After` on every 429 and 503.
+/// 401, `Retry-After` on every 429 and 503, `RateLimit` where a limit was met.
 pub fn mark(headers: &mut HeaderMap, denial: &Denial, id: DecisionId) {
     let shown = denial.reason.shown();
     headers.insert(REASON, HeaderValue::from_static(shown.code()));
@@ -95,6 +108,23 @@ pub fn mark(headers: &mut HeaderMap, denial: &Denial, id: DecisionId) {
     }
     if let Some(seconds) = denial.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(budget) = denial.detail().and_then(|detail| detail.budget.as_ref()) {
+        budgeted(headers, budget);
+    }
+}
+
+/// Says what is left of a limit.
+pub fn budgeted(headers: &mut HeaderMap, budget: &RateBudget) {
+    let RateBudget { policy, quota, window, remaining, reset } = budget;
+    let fields = [
+        (RATE_LIMIT_POLICY, format!("\"{policy}\";q={quota};w={window}")),
+        (RATE_LIMIT, format!("\"{policy}\";r={remaining};t={reset}")),
+    ];
+    for (name, value) in fields {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
     }
 }
 
@@ -139,6 +169,16 @@ mod tests {
                 assert!(response.headers().contains_key(header::RETRY_AFTER), "{reason}");
             }
         }
+    }
+
+    #[test]
+    fn a_limit_that_was_met_is_told_in_structured_fields() {
+        let budget = RateBudget { policy: "callback", quota: 10, window: 60, remaining: 0, reset: 6 };
+        let (response, body) = answer(&Denial::limited(budget).with_explanation("Wait a moment."));
+        assert_eq!(response.headers()[RATE_LIMIT_POLICY], "\"callback\";q=10;w=60");
+        assert_eq!(response.headers()[RATE_LIMIT], "\"callback\";r=0;t=6");
+        assert_eq!(response.headers()[header::RETRY_AFTER], "6");
+        assert_eq!((&body["detail"], &body["retry_after"]), (&"Wait a moment.".into(), &6.into()));
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub fn parse_token(text: &str, keys: &KeySet, now: Now) -> Result<LinkClaims, De
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use serde_json::json;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     /// A ring whose keys are 32 times their number; the first is current.
-    fn ring(numbers: &[u8]) -> KeySet {
+    pub(in crate::link) fn ring(numbers: &[u8]) -> KeySet {
         let root = RootSecret::parse(&[7; 32]).unwrap();
         let rows: Vec<RingKey> = numbers
             .iter()

@@ -21,7 +21,7 @@ use doorward_core::{
     reason::Reason,
     ring::Purpose,
     session::TokenHash,
-    time::{Now, Timestamp},
+    time::Timestamp,
     user::{Email, User},
 };
 use doorward_store::CreateUser;
@@ -51,7 +51,6 @@ pub(super) struct Ask {
     pub(super) return_to: String,
     pub(super) host: Option<String>,
     pub(super) asker: Asker,
-    pub(super) at: Now,
 }
 
 /// What became of requests for links since the process started; for metrics. All of them were answered alike.
@@ -144,8 +143,8 @@ impl LinkWorker {
             jobs,
             // B73. Two budgets: whoever spends the one of a client leaves other people's addresses alone, and
             // refused requests never move the end of a limit, so nobody can be locked out by asking for them.
-            per_client: Limiter::new(flow.config.load().links_per_client, LIMITER_KEYS),
-            per_address: Limiter::new(Quota::per_hour(5), LIMITER_KEYS),
+            per_client: Limiter::new(flow.config.load().links_per_client, LIMITER_KEYS, flow.clock.clone()),
+            per_address: Limiter::new(Quota::per_hour(5), LIMITER_KEYS, flow.clock.clone()),
             flow,
         }
     }
@@ -183,7 +182,7 @@ impl LinkWorker {
 async fn work(flow: &Inner, clients: &Limiter<ClientNet>, addresses: &Limiter<TokenHash>, ask: &Ask) -> Fate {
     let client = ClientNet::of(ask.asker.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let address = TokenHash::of(ask.email.as_str().as_bytes());
-    if clients.check(&client, ask.at.mono).is_err() || addresses.check(&address, ask.at.mono).is_err() {
+    if clients.check(&client).is_err() || addresses.check(&address).is_err() {
         tracing::info!("a request for a sign-in link was over the limit");
         return Fate::Limited;
     }

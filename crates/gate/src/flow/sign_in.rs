@@ -152,9 +152,9 @@ impl SignIn {
             config: ArcSwap::from_pointee(config),
             store,
             ring,
-            clock,
             queue,
-            refusals: Limiter::new(Quota::per_hour(3), 4096),
+            refusals: Limiter::new(Quota::per_hour(3), 4096, clock.clone()),
+            clock,
         });
         (Self(Arc::clone(&inner)), LinkWorker::new(inner, jobs))
     }
@@ -171,7 +171,7 @@ impl SignIn {
 
     /// Asks for a link. Never waits, never says whether there is such a user; the caller answers no sooner
     /// than its response floor.
-    pub fn request_link(&self, input: LinkInput, now: Now) -> LinkAsked {
+    pub fn request_link(&self, input: LinkInput) -> LinkAsked {
         let browser = input.browser.unwrap_or_else(|| OpaqueToken::mint(self.0.clock.random()));
         let ask = Email::parse(&input.email).map(|email| Ask {
             email,
@@ -179,7 +179,6 @@ impl SignIn {
             return_to: input.return_to,
             host: input.host,
             asker: input.asker,
-            at: now,
         });
         self.0.queue.push(ask);
         LinkAsked { browser }
@@ -291,7 +290,7 @@ impl Inner {
     /// Writes a refusal down, at most a few per link: whoever holds a token may present it without end.
     async fn note_refusal(&self, link: &Link, asker: &Asker, denial: &Denial, now: Now) {
         tracing::info!(link = %link.id, user = %link.user_id, reason = denial.reason.code(), "sign-in link refused");
-        if self.refusals.check(&link.id, now.mono).is_err() {
+        if self.refusals.check(&link.id).is_err() {
             return;
         }
         let mut event = asker.event(EventKind::LinkRefused, now.wall).about(link.user_id);

@@ -97,16 +97,13 @@ pub async fn request_link(call: Call) -> Response<Body> {
         Err(denial) => return call.refuse(denial),
     };
     let to = return_to(&call, sent.value.return_to.as_deref());
-    let asked = call.server.sign_in.request_link(
-        LinkInput {
-            email: sent.value.email.clone(),
-            host: other_host(&call),
-            return_to: to.as_str().to_owned(),
-            browser: browser(&call),
-            asker: asker(&call),
-        },
-        call.server.gate.clock().now(),
-    );
+    let asked = call.server.sign_in.request_link(LinkInput {
+        email: sent.value.email.clone(),
+        host: other_host(&call),
+        return_to: to.as_str().to_owned(),
+        browser: browser(&call),
+        asker: asker(&call),
+    });
     floor.await;
     let mut response = if sent.is_form {
         let page = pages::CheckInbox {

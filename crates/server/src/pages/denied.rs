@@ -38,6 +38,7 @@ struct DeniedPage<'a> {
     wait: Option<String>,
     max_age: Option<String>,
     required: Option<&'a str>,
+    explanation: Option<&'static str>,
     action: Option<Action>,
 }
 
@@ -57,6 +58,7 @@ pub fn denied(site: &Site, page: &Denied<'_>) -> String {
         wait: if is_masked { None } else { page.denial.retry_after().map(seconds) },
         max_age: detail.and_then(|detail| detail.max_age_seconds).map(seconds),
         required: detail.and_then(|detail| detail.required.as_deref()),
+        explanation: detail.and_then(|detail| detail.explanation),
         action: action(site, reason.remedy(), page.return_to),
     })
 }

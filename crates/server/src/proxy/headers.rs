@@ -32,14 +32,7 @@ static HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Our cookies, over https and on loopback.
-static OUR_COOKIES: [&str; 6] = [
-    CookieNames::SECURE.session,
-    CookieNames::SECURE.csrf,
-    CookieNames::SECURE.login,
-    CookieNames::LOOPBACK.session,
-    CookieNames::LOOPBACK.csrf,
-    CookieNames::LOOPBACK.login,
-];
+static OUR_COOKIES: [[&str; 4]; 2] = [CookieNames::SECURE.all(), CookieNames::LOOPBACK.all()];
 
 /// Makes the client's headers into those for the app.
 pub(super) fn to_upstream(headers: &mut HeaderMap, plan: &ForwardPlan<'_>, upstream: &Upstream, is_upgrade: bool) {
@@ -149,7 +142,7 @@ fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool
 fn sift_cookies(headers: &mut HeaderMap, others: &[&str]) {
     let is_unwanted = |pair: &[u8]| {
         let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
-        OUR_COOKIES.iter().chain(others).any(|unwanted| unwanted.as_bytes() == name)
+        OUR_COOKIES.iter().flatten().chain(others).any(|unwanted| unwanted.as_bytes() == name)
     };
     let pairs = |value: &HeaderValue| value.as_bytes().split(|&byte| byte == b';').any(is_unwanted);
     let mut lines = headers.get_all(COOKIE).iter();

@@ -155,7 +155,7 @@ impl Browser {
             browser: self.login.clone(),
             asker: self.asker(),
         };
-        self.login = Some(house.sign_in.request_link(input, house.clock.now()).browser);
+        self.login = Some(house.sign_in.request_link(input).browser);
     }
 
     pub(super) async fn peek(&self, house: &House, token: &str) -> Result<Peek, Denial> {

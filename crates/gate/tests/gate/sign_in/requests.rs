@@ -131,7 +131,7 @@ impl HouseWithoutWorker {
             browser: None,
             asker: browser.asker(),
         };
-        self.sign_in.request_link(input, self.house.clock.now());
+        self.sign_in.request_link(input);
     }
 }
 
