@@ -20,7 +20,7 @@ pub enum CredentialKind {
     ApiKey,
     /// `Authorization: Bearer` with a JWT of an issuer.
     Bearer,
-    /// `Authorization: Bearer` with a JWT of the soak window: no `iss`, `typ` other than `JWT`.
+    /// `Authorization: Bearer` with a JWT of the soak window: no `iss`, and no `typ` other than `JWT`.
     Legacy,
 }
 

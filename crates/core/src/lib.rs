@@ -21,6 +21,7 @@ pub mod framing;
 pub mod id;
 pub mod jose;
 pub mod keys;
+pub mod legacy;
 pub mod link;
 pub mod origin;
 pub mod principal;

@@ -3,10 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 use super::CredentialKind;
-use crate::{api_key, decision::Denial, reason::Reason};
+use crate::{api_key, decision::Denial, jose::Type, legacy, reason::Reason};
 
 /// Longest accepted bearer credential in bytes.
 pub const MAX: usize = 16 * 1024;
@@ -58,9 +58,9 @@ pub(super) fn kind(text: &str, legacy_admitted: bool) -> CredentialKind {
 }
 
 #[derive(Deserialize)]
-struct HeaderPeek<'a> {
-    #[serde(borrow, default, deserialize_with = "raw")]
-    typ: Option<&'a RawValue>,
+struct HeaderPeek {
+    #[serde(default, deserialize_with = "kind_of")]
+    typ: Option<Type>,
 }
 
 #[derive(Deserialize)]
@@ -69,9 +69,12 @@ struct ClaimsPeek {
     iss: bool,
 }
 
-/// The member as it is written; `null` counts as a value.
-fn raw<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(value).map(Some)
+/// The member, whatever it is; `null` counts as a value.
+fn kind_of<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Type>, D::Error> {
+    Ok(Some(match Value::deserialize(value)? {
+        Value::String(text) => Type::Text(text.into()),
+        _ => Type::NotText,
+    }))
 }
 
 /// Whether the member is there, whatever it is.
@@ -79,19 +82,16 @@ fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(value).map(|_| true)
 }
 
-/// Whether this is a token of the soak window: no `iss`, and a `typ` other than `JWT`. The `alg` has no
-/// say, so nobody can choose the legacy check by it. What cannot be read is not legacy.
+/// Whether this is a token of the soak window: no `iss`, and no `typ` other than `JWT`. The `alg` has no say, so
+/// nobody can choose the legacy check by it. What cannot be read is not legacy.
 fn is_legacy(token: &str) -> bool {
     let part = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
     let mut parts = token.split('.').map(part);
     let (Some(Some(header)), Some(Some(claims))) = (parts.next(), parts.next()) else { return false };
     let (Ok(header), Ok(claims)) =
-        (serde_json::from_slice::<HeaderPeek<'_>>(&header), serde_json::from_slice::<ClaimsPeek>(&claims))
+        (serde_json::from_slice::<HeaderPeek>(&header), serde_json::from_slice::<ClaimsPeek>(&claims))
     else {
         return false;
     };
-    let is_jwt = header.typ.is_some_and(|typ| {
-        serde_json::from_str::<String>(typ.get()).map_or(true, |typ| typ.eq_ignore_ascii_case("JWT"))
-    });
-    !claims.iss && !is_jwt
+    !claims.iss && legacy::is_kind(&header.typ.unwrap_or(Type::Absent))
 }

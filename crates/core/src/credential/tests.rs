@@ -73,20 +73,31 @@ fn the_form_of_a_bearer_says_whose_check_judges_it() {
 fn a_legacy_token_is_known_by_iss_and_typ_and_never_by_its_alg() {
     let of = |header: &str, claims: &str, allowed| kind(&headers(&[("authorization", &jwt(header, claims))]), allowed);
     let user = r#"{"sub":"u","email":"a@b.test"}"#;
-    for header in [r#"{"alg":"HS256"}"#, r#"{"alg":"RS256","typ":"at+jwt"}"#, r#"{"alg":"none"}"#] {
+    for header in [
+        r#"{"alg":"HS256"}"#,
+        r#"{"alg":"HS256","typ":"JWT"}"#,
+        r#"{"alg":"HS256","typ":"jwt"}"#,
+        r#"{"alg":"HS256","t\u0079p":"JWT"}"#,
+        r#"{"alg":"RS256","typ":"application/jwt"}"#,
+        r#"{"alg":"none"}"#,
+    ] {
         assert_eq!(of(header, user, ALL), Ok(Some(CredentialKind::Legacy)), "{header}");
         let without = CredentialSet::NONE.with(CredentialKind::Bearer);
         assert_eq!(of(header, user, without), Ok(Some(CredentialKind::Bearer)), "{header}");
     }
     for (header, claims) in [
-        (r#"{"alg":"HS256","typ":"JWT"}"#, user),
-        (r#"{"alg":"HS256","typ":"jwt"}"#, user),
+        (r#"{"alg":"HS256","typ":"at+jwt"}"#, user),
+        (r#"{"alg":"HS256","typ":"doorward-link+jwt"}"#, user),
+        (r#"{"alg":"HS256","typ":""}"#, user),
         (r#"{"alg":"HS256","typ":7}"#, user),
+        (r#"{"alg":"HS256","typ":null}"#, user),
         (r#"{"alg":"HS256"}"#, r#"{"iss":"x","sub":"u"}"#),
+        (r#"{"alg":"HS256"}"#, r#"{"\u0069ss":"x","sub":"u"}"#),
         (r#"{"alg":"HS256"}"#, r#"{"iss":1}"#),
         (r#"{"alg":"HS256"}"#, r#"{"iss":null}"#),
         (r#"{"alg":"HS256"}"#, r#"{"sub":"u","iss":"a","iss":"b"}"#),
         (r#"{"alg":"HS256","typ":"a","typ":"b"}"#, user),
+        (r#"{"alg":"HS256","typ":"JWT","typ":"JWT"}"#, user),
         (r#"{"alg":"HS256""#, user),
         (r#"{"alg":"HS256"}"#, "7"),
     ] {

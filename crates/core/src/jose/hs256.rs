@@ -1,4 +1,5 @@
-//! HMAC-SHA256 tokens (RFC 7518 §3.2) that Doorward mints for itself: sign-in links, never an issuer's.
+//! HMAC-SHA256 tokens (RFC 7518 §3.2): those that Doorward mints for itself, such as sign-in links, and those of
+//! the system that it replaces ([`crate::legacy`]); never an issuer's.
 
 use std::fmt;
 
@@ -63,6 +64,16 @@ pub fn mint(key: &MacKey, kind: &str, claims: &impl Serialize) -> Result<String,
     let tag = hmac::sign(&key.0, token.as_bytes());
     sign::append_signature(&mut token, tag.as_ref());
     Ok(token)
+}
+
+/// A token with any protected header, signed with `key` whatever the header says: what an attacker who has the
+/// key, or the old system, could present.
+#[cfg(test)]
+pub(crate) fn mint_with_header(key: &MacKey, header: &str, claims: &str) -> String {
+    let mut token = [header, claims].map(|part| super::base64url::encode(part.as_bytes())).join(".");
+    let tag = hmac::sign(&key.0, token.as_bytes());
+    sign::append_signature(&mut token, tag.as_ref());
+    token
 }
 
 /// Takes a token apart whose `alg` is HS256 and whose tag is the key's (compared in constant time).

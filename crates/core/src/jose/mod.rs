@@ -3,7 +3,8 @@
 //!
 //! Left out on purpose: JSON serialisations, JWE, `crit` extensions, unencoded payloads, and every
 //! header member that brings or points at a key (`jwk`, `jku`, `x5c`, `x5u`): they are ignored, never
-//! followed. HMAC exists for tokens that Doorward mints for itself ([`hs256`]), never for an issuer's.
+//! followed. HMAC exists for tokens that Doorward mints for itself and for those of the soak window ([`hs256`]),
+//! never for an issuer's.
 
 mod algorithm;
 mod base64url;
