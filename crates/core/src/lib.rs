@@ -24,6 +24,7 @@ pub mod keys;
 pub mod legacy;
 pub mod link;
 pub mod origin;
+pub mod password;
 pub mod principal;
 pub mod reason;
 pub mod redirect;
