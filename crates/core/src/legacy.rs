@@ -90,10 +90,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        jose::sign::SigningKey,
-        time::Timestamp,
-    };
+    use crate::{jose::sign::SigningKey, time::Timestamp};
 
     const NOW: i64 = 1_800_000_000;
 

@@ -22,5 +22,6 @@ mod revoked;
 pub mod ring;
 pub mod tail;
 pub mod tower;
+pub mod window;
 
 pub use records::SessionEntry;

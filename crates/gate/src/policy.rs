@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 use doorward_core::{
     credential::CookieNames,
     csrf::OriginPolicy,
+    jose::hs256::MacKey,
     origin::Origin,
     request::Host,
     rule::{PathMode, Rule, RuleSet},
@@ -23,6 +24,15 @@ pub struct App {
     pub assertion: bool,
 }
 
+/// What the file says about the soak window.
+#[derive(Clone, Debug)]
+pub struct LegacyPolicy {
+    /// Whether there may be a soak window at all; the ceiling of what [`crate::window`] says.
+    pub allow: bool,
+    /// The old system's HS256 secret; without one none of its tokens verifies.
+    pub key: Option<MacKey>,
+}
+
 /// One version of the policy.
 #[derive(Debug)]
 pub struct Policy {
@@ -39,6 +49,7 @@ pub struct Policy {
     origins: OriginPolicy,
     /// Sorted.
     hosts: Vec<Arc<str>>,
+    legacy: Option<LegacyPolicy>,
 }
 
 impl Policy {
@@ -55,7 +66,21 @@ impl Policy {
         let hosts: BTreeSet<Arc<str>> = rules.iter().map(|rule| Arc::clone(&rule.host)).chain([own]).collect();
         let rules = RuleSet::new(rules);
         let hosts = hosts.into_iter().collect();
-        Self { version, apps, sessions, cookies, path_mode: rules.path_mode(), rules, origins, hosts }
+        Self { version, apps, sessions, cookies, path_mode: rules.path_mode(), rules, origins, hosts, legacy: None }
+    }
+
+    /// The same with a soak window. Rules admit its tokens only where they name [`CredentialKind::Legacy`].
+    ///
+    /// [`CredentialKind::Legacy`]: doorward_core::credential::CredentialKind::Legacy
+    #[must_use]
+    pub fn with_legacy(mut self, legacy: LegacyPolicy) -> Self {
+        self.legacy = Some(legacy);
+        self
+    }
+
+    /// What the file says about the soak window, if anything.
+    pub const fn legacy(&self) -> Option<&LegacyPolicy> {
+        self.legacy.as_ref()
     }
 
     /// The rules.

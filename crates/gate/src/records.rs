@@ -17,6 +17,7 @@ use doorward_core::{
     revocation::Scope,
     session::{Session, TokenHash},
     time::Timestamp,
+    token::Claims,
     user::User,
 };
 use quick_cache::sync::Cache;
@@ -132,17 +133,46 @@ impl KeyEntry {
     }
 }
 
-/// Both caches, bounded.
+/// The user behind a token of the old system, for one very token.
+#[derive(Debug)]
+pub(crate) struct LegacyEntry {
+    /// Who it makes the caller.
+    pub(crate) principal: Arc<Principal>,
+    /// Whether the user is banned.
+    pub(crate) is_banned: bool,
+    hash: TokenHash,
+    user: UserId,
+}
+
+impl LegacyEntry {
+    /// The entry for the token hashed as `hash`, with these verified claims.
+    pub(crate) fn new(hash: TokenHash, claims: Claims, user: &User) -> Self {
+        let principal = Arc::new(Principal {
+            kind: PrincipalKind::User,
+            subject: SubjectId::local(user.id),
+            user_id: Some(user.id),
+            // What we know ourselves; the token's own claim proves nothing about the address.
+            email: user.email_verified.then(|| user.email.clone()),
+            org_id: None,
+            expires_at: claims.expires_at,
+            authenticated: Authenticated::Legacy { claims: Arc::new(claims) },
+        });
+        Self { principal, is_banned: user.banned_at.is_some(), hash, user: user.id }
+    }
+}
+
+/// The caches, bounded.
 #[derive(Debug)]
 pub(crate) struct Records {
     sessions: Cache<TokenHash, Arc<SessionEntry>>,
     keys: Cache<TokenHash, Arc<KeyEntry>>,
+    legacy: Cache<TokenHash, Arc<LegacyEntry>>,
 }
 
 impl Records {
     /// Caches for up to `capacity` records each.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { sessions: Cache::new(capacity), keys: Cache::new(capacity) }
+        Self { sessions: Cache::new(capacity), keys: Cache::new(capacity), legacy: Cache::new(capacity) }
     }
 
     /// A session, if in memory.
@@ -153,6 +183,21 @@ impl Records {
     /// A key, if in memory.
     pub(crate) fn key(&self, hash: &TokenHash) -> Option<Arc<KeyEntry>> {
         self.keys.get(hash)
+    }
+
+    /// The user behind a token of the old system, if in memory.
+    pub(crate) fn legacy(&self, hash: &TokenHash) -> Option<Arc<LegacyEntry>> {
+        self.legacy.get(hash)
+    }
+
+    /// Keeps the user behind a token of the old system.
+    pub(crate) fn keep_legacy(&self, entry: Arc<LegacyEntry>) {
+        self.legacy.insert(entry.hash, entry);
+    }
+
+    /// Drops a token of the old system.
+    pub(crate) fn drop_legacy(&self, hash: &TokenHash) {
+        self.legacy.remove(hash);
     }
 
     /// Keeps a session just read.
@@ -184,6 +229,7 @@ impl Records {
             Scope::User { id } => {
                 self.sessions.retain(|_, entry| entry.session.user_id != *id);
                 self.keys.retain(|_, entry| entry.owner() != Some(*id));
+                self.legacy.retain(|_, entry| entry.user != *id);
             }
             Scope::ApiKey { id } => self.keys.retain(|_, entry| entry.key.id != *id),
             Scope::Lifted { scope } => self.void(scope),

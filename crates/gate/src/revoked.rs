@@ -123,6 +123,17 @@ impl Revoked {
                 over.then_some(Reason::SessionRevoked)
             }
             Authenticated::ApiKey { id, .. } => holds(&state.api_keys, id, now).then_some(Reason::ApiKeyRevoked),
+            // A token of the old system is what a session is here, so what ends all sessions of its user ends it:
+            // those issued at or before that moment, and those that do not say when.
+            Authenticated::Legacy { claims }
+                if principal
+                    .user_id
+                    .and_then(|user| state.user_sessions.get(&user).map(|(at, _)| *at))
+                    .max(state.all_sessions)
+                    .is_some_and(|end| claims.issued_at.is_none_or(|issued| issued <= end)) =>
+            {
+                Some(Reason::TokenRevoked)
+            }
             Authenticated::Bearer { claims } | Authenticated::Legacy { claims } => {
                 let issuer = &*principal.subject.issuer;
                 let listed = |lists: &HashMap<String, HashMap<String, Option<Timestamp>>>, name: &str| {

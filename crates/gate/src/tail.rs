@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
-    principal::Principal,
+    principal::{Authenticated, Principal},
     reason::Reason,
     revocation::{Revocation, Scope},
     session::TokenHash,
@@ -14,6 +14,7 @@ use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
 use crate::{
     gate::{Gate, GateTask, TOUCH_QUEUE},
     observe::Fault,
+    window::Window,
 };
 
 /// The log is read at least this often; a command in another process takes effect within it.
@@ -121,6 +122,8 @@ impl Gate {
     pub fn ended(&self, principal: Arc<Principal>, since: Now) -> impl Future<Output = Reason> + Send + use<> {
         let gate = self.clone();
         let mut entries = self.revocations();
+        let is_legacy = matches!(principal.authenticated, Authenticated::Legacy { .. });
+        let mut window = self.inner().window.changes();
         async move {
             loop {
                 let revoked = &gate.inner().revoked;
@@ -129,7 +132,11 @@ impl Gate {
                     return reason;
                 }
                 if principal.user_id.is_some_and(|user| revoked.has_changed(user, since.mono)) {
-                    return Reason::SessionRevoked;
+                    return if is_legacy { Reason::TokenRevoked } else { Reason::SessionRevoked };
+                }
+                // `Unknown` ends nothing: "cannot tell" is not "closed".
+                if is_legacy && gate.window() == Window::Closed {
+                    return Reason::LegacyLoginDisabled;
                 }
                 if principal.expires_at.is_some_and(|end| now >= end) {
                     return expired(&principal);
@@ -137,10 +144,16 @@ impl Gate {
                 // Not longer at once: a wall clock that is set moves the end, and nobody calls.
                 let wait = principal.expires_at.map_or(LONGEST, |end| end.since(now).min(LONGEST));
                 // Whatever comes, also too much at once to tell it apart: the state is asked at the top.
-                match tokio::time::timeout(wait, entries.recv()).await {
-                    Ok(Ok(_) | Err(RecvError::Lagged(_))) | Err(_) => {}
+                let news = async {
+                    tokio::select! {
+                        entry = entries.recv() => matches!(entry, Ok(_) | Err(RecvError::Lagged(_))),
+                        changed = window.changed(), if is_legacy => changed.is_ok(),
+                    }
+                };
+                match tokio::time::timeout(wait, news).await {
+                    Ok(true) | Err(_) => {}
                     // The gate is gone, and this with it.
-                    Ok(Err(RecvError::Closed)) => return Reason::SessionRevoked,
+                    Ok(false) => return Reason::SessionRevoked,
                 }
             }
         }
@@ -148,7 +161,6 @@ impl Gate {
 }
 
 fn expired(principal: &Principal) -> Reason {
-    use doorward_core::principal::Authenticated;
     match principal.authenticated {
         Authenticated::Session { .. } => Reason::SessionExpiredAbsolute,
         Authenticated::Bearer { .. } | Authenticated::Legacy { .. } => Reason::TokenExpired,

@@ -7,6 +7,7 @@ use doorward_core::{
     credential::{self, Credential},
     csrf,
     decision::{self, Action, Decision, Denial, Grant, Snapshot},
+    legacy,
     principal::Principal,
     reason::Reason,
     request::{RequestFacts, RequestPath},
@@ -23,7 +24,7 @@ use crate::{
     issuer::{Verdict, VerifiedToken},
     observe::Fault,
     policy::Policy,
-    records::{KeyEntry, SessionEntry},
+    records::{KeyEntry, LegacyEntry, SessionEntry},
 };
 
 /// What authentication found out about a caller.
@@ -31,6 +32,7 @@ enum Caller {
     Session(Arc<SessionEntry>),
     Key(Arc<KeyEntry>),
     Token(Arc<VerifiedToken>),
+    Legacy(Arc<LegacyEntry>),
 }
 
 /// What a record says about its bearer.
@@ -91,6 +93,7 @@ impl Gate {
             Caller::Session(entry) => Arc::clone(&entry.principal),
             Caller::Key(entry) => Arc::clone(&entry.principal),
             Caller::Token(token) => Arc::clone(&token.principal),
+            Caller::Legacy(entry) => Arc::clone(&entry.principal),
         };
         let outcome = self
             .check_csrf(facts, rule, policy, &caller)
@@ -146,8 +149,7 @@ impl Gate {
                 };
                 Step::Done(verdict.map(Caller::Token).map_err(|denial| (denial, None)))
             }
-            // The config refuses to open the soak window while there is nothing that judges its tokens.
-            Credential::Legacy(_) => Step::Done(Err((Reason::TokenWrongIssuer.into(), None))),
+            Credential::Legacy(text) => self.legacy(text, rule, policy, now, loaded),
         }
     }
 
@@ -197,6 +199,44 @@ impl Gate {
             Judged::Good(entry) => Step::Done(Ok(Caller::Key(entry))),
             Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
             Judged::Ask => Step::Need(Need::Key(hash)),
+        }
+    }
+
+    /// A token of the old system: verified anew each time, its user from memory or the store. Nothing is looked at
+    /// while the soak window is closed.
+    #[allow(clippy::type_complexity, reason = "see authenticate")]
+    fn legacy(
+        &self,
+        text: &str,
+        rule: &Rule,
+        policy: &Policy,
+        now: Now,
+        loaded: Option<Loaded>,
+    ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
+        let verified = self.check_window().and_then(|()| {
+            let key = policy.legacy().and_then(|legacy| legacy.key.as_ref());
+            // Without a secret nothing that such a token says can be proven.
+            let key = key.ok_or_else(|| Denial::from(Reason::TokenBadSignature).with_note("no legacy.hs256_secret"))?;
+            legacy::verify(key, text, now)
+        });
+        let claims = match verified {
+            Ok(verified) => verified.into_inner(),
+            Err(denial) => return Step::Done(Err((denial, None))),
+        };
+        let hash = TokenHash::of(text.as_bytes());
+        let answer = match loaded {
+            Some(Loaded::Legacy(answer)) => Some(answer),
+            _ => None,
+        };
+        let kept = || self.0.records.legacy(&hash);
+        let check = |entry: &LegacyEntry| match entry.is_banned {
+            true => Err(Reason::UserBanned.into()),
+            false => Ok(()),
+        };
+        match self.judge_record(rule, now, answer, kept, Reason::TokenInvalidClaim, check) {
+            Judged::Good(entry) => Step::Done(Ok(Caller::Legacy(entry))),
+            Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
+            Judged::Ask => Step::Need(Need::Legacy(hash, Box::new(claims))),
         }
     }
 

@@ -2,12 +2,20 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use doorward_core::{decision::Denial, session::TokenHash};
+use doorward_core::{
+    decision::Denial,
+    effects::Effects,
+    legacy::{self, Names},
+    session::TokenHash,
+    token::Claims,
+    user::User,
+};
+use doorward_store::LinkIdentity;
 
 use super::Gate;
 use crate::{
     issuer::VerifiedToken,
-    records::{KeyEntry, SessionEntry},
+    records::{KeyEntry, LegacyEntry, SessionEntry},
 };
 
 /// What has been fetched for a decision that had to wait.
@@ -15,6 +23,7 @@ pub(super) enum Loaded {
     Session(Result<Option<Arc<SessionEntry>>, Denial>),
     Key(Result<Option<Arc<KeyEntry>>, Denial>),
     Token(Result<Arc<VerifiedToken>, Denial>),
+    Legacy(Result<Option<Arc<LegacyEntry>>, Denial>),
 }
 
 /// What is still needed.
@@ -22,6 +31,8 @@ pub(super) enum Need {
     Session(TokenHash),
     Key(TokenHash),
     Token(Pin<Box<dyn Future<Output = Result<Arc<VerifiedToken>, Denial>> + Send>>),
+    /// The user behind a verified token of the old system.
+    Legacy(TokenHash, Box<Claims>),
 }
 
 impl Gate {
@@ -30,6 +41,7 @@ impl Gate {
             Need::Token(verdict) => Loaded::Token(verdict.await),
             Need::Session(hash) => Loaded::Session(self.load_session(hash).await),
             Need::Key(hash) => Loaded::Key(self.load_key(hash).await),
+            Need::Legacy(hash, claims) => Loaded::Legacy(self.load_legacy(hash, *claims).await),
         }
     }
 
@@ -50,6 +62,49 @@ impl Gate {
             self.0.records.drop_session(&hash);
         }
         Ok(Some(entry))
+    }
+
+    async fn load_legacy(&self, hash: TokenHash, claims: Claims) -> Result<Option<Arc<LegacyEntry>>, Denial> {
+        let seq = self.0.revoked.seq();
+        let Some(user) = self.legacy_user(&legacy::names(&claims)).await? else {
+            self.0.records.drop_legacy(&hash);
+            return Ok(None);
+        };
+        let entry = Arc::new(LegacyEntry::new(hash, claims, &user));
+        self.0.records.keep_legacy(Arc::clone(&entry));
+        if self.0.revoked.seq() != seq {
+            self.0.records.drop_legacy(&hash);
+        }
+        Ok(Some(entry))
+    }
+
+    /// The user that a token of the old system means: by local id, by the subject it was seen with before, by mail.
+    ///
+    /// A subject that was found by mail stays with that user: an address may pass to somebody else while tokens of
+    /// its former owner live on.
+    async fn legacy_user(&self, names: &Names) -> Result<Option<User>, Denial> {
+        let store = &self.0.store;
+        if let Some(id) = names.id
+            && let Some(user) = store.user(id).await?
+        {
+            return Ok(Some(user));
+        }
+        let issuer = || legacy::ISSUER.to_owned();
+        if let Some(subject) = &names.subject
+            && let Some(user) = store.user_by_identity(issuer(), subject.clone()).await?
+        {
+            return Ok(Some(user));
+        }
+        let Some(email) = &names.email else { return Ok(None) };
+        let Some(user) = store.user_by_email(email.clone()).await? else { return Ok(None) };
+        if let Some(subject) = &names.subject {
+            match store.link_identity(issuer(), subject.clone(), user.id, Effects::default()).await? {
+                LinkIdentity::Linked => {}
+                // Somebody was faster with another address for the same subject; who it is then is not clear.
+                LinkIdentity::Taken => return Ok(None),
+            }
+        }
+        Ok(Some(user))
     }
 
     async fn load_key(&self, hash: TokenHash) -> Result<Option<Arc<KeyEntry>>, Denial> {

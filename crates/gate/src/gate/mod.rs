@@ -38,6 +38,7 @@ use crate::{
     policy::Policy,
     records::{Records, SessionEntry},
     revoked::Revoked,
+    window::WindowState,
 };
 
 /// Touches waiting to be written; more than this are dropped and counted.
@@ -89,6 +90,7 @@ pub(crate) struct Inner {
     pub(crate) revoked: Revoked,
     pub(crate) revocations: tokio::sync::broadcast::Sender<Arc<doorward_core::revocation::Revocation>>,
     pub(crate) observer: Box<dyn Observe>,
+    pub(crate) window: WindowState,
     csrf_keys: ArcSwap<KnownKeys>,
     touches: mpsc::Sender<(TokenHash, doorward_core::time::Timestamp)>,
     ids: Ids,
@@ -154,6 +156,7 @@ impl Gate {
             revoked: Revoked::default(),
             revocations,
             observer: parts.observer,
+            window: WindowState::default(),
             csrf_keys: ArcSwap::from_pointee(KnownKeys { keys: Arc::new(nobodys), are_loaded: false }),
             touches,
         }));

@@ -212,6 +212,9 @@ impl Scalar for IssuerName {
         if text == doorward_core::principal::SubjectId::LOCAL {
             return Err("`local` names our own users".into());
         }
+        if text == doorward_core::legacy::ISSUER {
+            return Err("`legacy` names the old system of the soak window".into());
+        }
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
         if text.is_empty() || text.len() > 64 || !text.bytes().all(is_plain) {
             return Err(format!("`{}` is not a name", shown(text)));

@@ -3,6 +3,7 @@
 mod ended;
 mod house;
 mod keys;
+mod legacy;
 mod policy;
 mod revocations;
 mod sessions;
