@@ -95,6 +95,38 @@ events! {
     ServerStopped = "server.stopped" Batched,
     /// Chain heads were signed.
     AuditCheckpoint = "audit.checkpoint" WithChange,
+    /// A subject of the license provider did not match the candidate of a pending user.
+    LinkMismatch = "link.mismatch" WithChange,
+    /// A user was made by an import.
+    UserImported = "user.imported" WithChange,
+    /// A user's mail address changed.
+    UserEmailChanged = "user.email_changed" WithChange,
+    /// A mail address was asked for that belongs to somebody else.
+    UserEmailConflict = "user.email_conflict" WithChange,
+    /// A user was made an administrator, or is one no more.
+    UserAdminGranted = "user.admin_granted" WithChange,
+    /// A person proved again who they are.
+    SessionReauthenticated = "session.reauthenticated" WithChange,
+    /// A typed code was refused.
+    CodeRefused = "code.refused" Batched,
+    /// A sign-in or request with a credential of the soak window.
+    LegacySignIn = "legacy.sign_in" WithChange,
+    /// A credential of the soak window was refused.
+    LegacyRefused = "legacy.refused" Batched,
+    /// The soak window was closed.
+    CutoverClosed = "cutover.closed" WithChange,
+    /// The soak window was extended.
+    CutoverExtended = "cutover.extended" WithChange,
+    /// The soak window was opened again by the operator.
+    CutoverRolledBack = "cutover.rolled_back" WithChange,
+    /// A job failed.
+    JobFailed = "job.failed" WithChange,
+    /// A rate limit was met; at most one row per limit, principal and minute.
+    RateLimited = "rate.limited" Batched,
+    /// The first administrator claimed the installation with the one-time URL.
+    AdminClaimed = "admin.claimed" WithChange,
+    /// A user who signed up and never proved the address was removed.
+    UserRemoved = "user.removed" WithChange,
 }
 
 /// An event about to be appended.

@@ -95,3 +95,7 @@ id!(
     /// A key of our own in the key ring.
     RingKeyId
 );
+id!(
+    /// One run of a job.
+    JobRunId
+);

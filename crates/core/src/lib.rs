@@ -23,6 +23,7 @@ pub mod jose;
 pub mod keys;
 pub mod legacy;
 pub mod link;
+pub mod one_time;
 pub mod origin;
 pub mod password;
 pub mod principal;

@@ -24,11 +24,57 @@ use crate::{
 pub use code::Code;
 pub use token::{LinkClaims, MAX_BYTES, TYPE, mint_token, parse_token};
 
+/// What a link is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkPurpose {
+    /// Begins a session.
+    SignIn,
+    /// Proves again who sits at a session.
+    ReAuth {
+        /// The session; it must still be there.
+        session: SessionId,
+    },
+    /// Confirms a new mail address; the link goes to that address.
+    EmailChange {
+        /// The new address.
+        to: Email,
+    },
+}
+
+impl LinkPurpose {
+    /// The word in the store and in logs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in",
+            Self::ReAuth { .. } => "re_auth",
+            Self::EmailChange { .. } => "email_change",
+        }
+    }
+}
+
+/// The code from a mail as the store keeps it: typed by hand where the link cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TypedCode {
+    /// HMAC under the link keys over link id and code; never the code.
+    pub hash: [u8; 32],
+    /// When it ends; not after the link.
+    pub expires_at: Timestamp,
+    /// How often a code was tried, right or wrong.
+    pub tries: u32,
+}
+
+impl TypedCode {
+    /// How often a code may be tried.
+    pub const TRIES: u32 = 5;
+}
+
 /// A link as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// `jti` of the token.
     pub id: LinkId,
+    /// What it is for.
+    pub purpose: LinkPurpose,
     /// Whom it signs in.
     pub user_id: UserId,
     /// The user's version when it was made; a changed user voids it (G19).
@@ -45,6 +91,31 @@ pub struct Link {
     pub expires_at: Timestamp,
     /// When it was used.
     pub used_at: Option<Timestamp>,
+    /// When a newer link of the same user, purpose and browser took its place.
+    pub voided_at: Option<Timestamp>,
+    /// The code that stands for it.
+    pub code: Option<TypedCode>,
+}
+
+/// What was presented for a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The token of the link.
+    Link,
+    /// The code.
+    Code,
+}
+
+/// What becomes of a pending user's candidate subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promotion {
+    /// It matches: it becomes the user's external subject.
+    Promote {
+        /// The candidate that was compared.
+        subject: String,
+    },
+    /// It does not: the user is marked, nothing is consumed and no session begins.
+    Mismatch,
 }
 
 /// What `consume_link` commits in one transaction: the link is used, the session begins.
@@ -56,8 +127,14 @@ pub struct ConsumeLink {
     pub user_id: UserId,
     /// See `user_id`.
     pub user_version: i64,
+    /// What was presented.
+    pub by: Proof,
+    /// What becomes of a pending user.
+    pub promote: Option<Promotion>,
     /// When.
     pub at: Timestamp,
+    /// The session that must still be there; it ends (re-authentication).
+    pub requires: Option<SessionId>,
     /// The session that begins.
     pub session: Session,
     /// The session that this browser had before; it ends (B46).
@@ -76,7 +153,7 @@ pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timesta
     if link.used_at.is_some() {
         return Err(Reason::LinkReused.into());
     }
-    if now >= link.expires_at {
+    if now >= link.expires_at || link.voided_at.is_some() {
         return Err(Reason::LinkExpired.into());
     }
     if browser != Some(&link.browser) {
@@ -152,6 +229,7 @@ pub fn plan_request(user: &User, request: LinkRequest, now: Timestamp) -> Result
     event.detail.more.insert("link".into(), request.id.to_string().into());
     let link = Link {
         id: request.id,
+        purpose: LinkPurpose::SignIn,
         user_id: user.id,
         user_version: user.version,
         email: user.email.clone(),
@@ -161,6 +239,8 @@ pub fn plan_request(user: &User, request: LinkRequest, now: Timestamp) -> Result
         // The token says whole seconds; both must end at the same moment.
         expires_at: Timestamp::from_secs(now.plus(request.ttl).as_secs()),
         used_at: None,
+        voided_at: None,
+        code: None,
     };
     Ok((link, Effects::audited(event)))
 }
@@ -216,7 +296,10 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
         link: link.id,
         user_id: link.user_id,
         user_version: link.user_version,
+        by: Proof::Link,
+        promote: None,
         at: now,
+        requires: None,
         session,
         replaces: new.replaces.map(|old| old.hash),
     };

@@ -69,7 +69,16 @@ pub enum LinkStatus {
     Mismatch,
 }
 
-/// A user as the store keeps it.
+/// Who made a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The operator: command line, import, the one-time URL.
+    Operator,
+    /// The person: sign-up. Removed after a day unless the address is proven.
+    SignUp,
+}
+
+/// A user as the store keeps it. The password hash of the soak window is not part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// Local id; the subject of sessions.
@@ -80,14 +89,37 @@ pub struct User {
     pub email_verified: bool,
     /// Whether the user administers this installation.
     pub admin: bool,
-    /// Counts up with every change that must void older links: address, ban, role.
+    /// Counts up with every change that must void older links: address, ban, role, candidate.
     pub version: i64,
     /// Since when the user is banned.
     pub banned_at: Option<Timestamp>,
+    /// Subject at the license provider, confirmed; unique where set.
+    pub external_subject: Option<String>,
     /// Link to the license provider's subject.
     pub link_status: Option<LinkStatus>,
     /// Subject that waits for promotion.
     pub candidate_subject: Option<String>,
+    /// Who made the user.
+    pub origin: Origin,
     /// When the user was made.
     pub created_at: Timestamp,
+}
+
+impl User {
+    /// A user made by the operator at `at`, with nothing proven and no rights. Change fields for anything else.
+    pub const fn new(id: UserId, email: Email, at: Timestamp) -> Self {
+        Self {
+            id,
+            email,
+            email_verified: false,
+            admin: false,
+            version: 1,
+            banned_at: None,
+            external_subject: None,
+            link_status: None,
+            candidate_subject: None,
+            origin: Origin::Operator,
+            created_at: at,
+        }
+    }
 }

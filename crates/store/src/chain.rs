@@ -11,7 +11,7 @@ use crate::{
     audit::append_audit,
     outbox::enqueue_mail,
     revocations::append_revocation,
-    sql::{DbError, Log, Sql},
+    sql::{DbError, Lock, Sql},
 };
 
 /// The head of one writer's chain. A copy is kept until the transaction has committed.
@@ -92,7 +92,7 @@ pub(crate) async fn write_effects(sql: &mut impl Sql, chain: &mut Chain, effects
         append_audit(sql, &rows).await?;
     }
     if !effects.revocations.is_empty() {
-        sql.lock_log(Log::Revocations).await?;
+        sql.lock(Lock::Revocations).await?;
         for entry in &effects.revocations {
             append_revocation(sql, entry).await?;
         }

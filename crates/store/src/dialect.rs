@@ -33,9 +33,11 @@ pub(crate) fn statement(dialect: Dialect, text: &str) -> String {
         // `$2` would be a named parameter there, numbered by first appearance; `?2` is the second. One writer at a
         // time: nothing is locked by anybody else.
         #[cfg(feature = "sqlite")]
-        Dialect::Sqlite => text.replace('$', "?").replace("{skip_locked}", ""),
+        Dialect::Sqlite => text.replace('$', "?").replace("{skip_locked}", "").replace("{lock_row}", ""),
         #[cfg(feature = "postgres")]
-        Dialect::Postgres => text.replace("{skip_locked}", "FOR UPDATE SKIP LOCKED"),
+        Dialect::Postgres => {
+            text.replace("{skip_locked}", "FOR UPDATE SKIP LOCKED").replace("{lock_row}", "FOR NO KEY UPDATE")
+        }
     }
 }
 

@@ -14,25 +14,32 @@
     allow(dead_code, reason = "the SQL half of operations")
 )]
 
+mod accounts;
 mod api_keys;
 pub mod audit;
 mod chain;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod consume;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod dialect;
 mod error;
+mod identities;
+mod jobs;
 mod keys;
 mod links;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod migrate;
 mod model;
+mod one_time;
 mod op;
 mod outbox;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod purge;
 mod revocations;
+mod runtime;
 mod sessions;
 mod sql;
 #[cfg(feature = "sqlite")]
@@ -42,8 +49,10 @@ mod users;
 
 pub use error::{StoreConfigError, StoreError};
 pub use model::{
-    AddKey, Changed, Changes, Checkpoint, ClaimedMail, Consume, CreateUser, End, Failure, LinkIdentity, Mail, MailDone,
-    OutboxCounts, Purged, Readiness, RevokeApiKey, StoreOptions, Which, WriterHead,
+    AddKey, Begin, BeginJob, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail,
+    Consume, CountKind, CreateUser, DeadMail, EmailChange, End, Failure, FinishJob, JobOutcome, JobRun, LinkIdentity,
+    LinkSubject, Mail, MailDone, MethodCount, NewJobRun, NewUser, OutboxCounts, Purged, Readiness, RetryMail,
+    RevokeApiKey, SetState, State, StoreOptions, TryCode, Which, WriterHead,
 };
 pub use store::Store;
 

@@ -6,20 +6,22 @@ use std::{
 };
 
 use doorward_core::{
-    api_key::ApiKey,
+    api_key::{ApiKey, KeyOwner},
     audit::AuditRow,
     effects::Effects,
     id::{LinkId, MailId, UserId},
     link::Link,
+    one_time::OneTime,
     revocation::NewRevocation,
     ring::RingKey,
+    secret::Secret,
     session::{Session, TokenHash},
     time::Timestamp,
     user::{Email, User},
 };
 
 use crate::{
-    Checkpoint, Mail,
+    Checkpoint, CountKind, CreateUser, JobRun, Mail, State,
     chain::Chain,
     op::{Read, Write},
     sql::DbError,
@@ -29,6 +31,8 @@ use crate::{
 pub(crate) struct Tables {
     pub(crate) users: BTreeMap<UserId, User>,
     pub(crate) users_by_email: HashMap<Email, UserId>,
+    pub(crate) users_by_subject: HashMap<String, UserId>,
+    pub(crate) passwords: HashMap<UserId, Secret<String>>,
     pub(crate) identities: HashMap<(String, String), UserId>,
     pub(crate) links: HashMap<LinkId, Link>,
     pub(crate) sessions: HashMap<TokenHash, Session>,
@@ -39,6 +43,10 @@ pub(crate) struct Tables {
     pub(crate) issuer_keys: HashMap<String, (String, Timestamp)>,
     pub(crate) audit: Vec<AuditRow>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    pub(crate) one_time: HashMap<TokenHash, OneTime>,
+    pub(crate) state: HashMap<String, State>,
+    pub(crate) counts: BTreeMap<(i64, CountKind, String), u64>,
+    pub(crate) job_runs: Vec<JobRun>,
     pub(crate) chain: Chain,
     last_revocation: i64,
 }
@@ -49,6 +57,7 @@ pub(crate) struct OutboxRow {
     pub(crate) due_at: Timestamp,
     pub(crate) attempts: i64,
     pub(crate) dead: bool,
+    pub(crate) error: Option<String>,
 }
 
 impl Tables {
@@ -56,6 +65,8 @@ impl Tables {
         Self {
             users: BTreeMap::new(),
             users_by_email: HashMap::new(),
+            users_by_subject: HashMap::new(),
+            passwords: HashMap::new(),
             identities: HashMap::new(),
             links: HashMap::new(),
             sessions: HashMap::new(),
@@ -66,6 +77,10 @@ impl Tables {
             issuer_keys: HashMap::new(),
             audit: Vec::new(),
             checkpoints: Vec::new(),
+            one_time: HashMap::new(),
+            state: HashMap::new(),
+            counts: BTreeMap::new(),
+            job_runs: Vec::new(),
             chain: Chain::new(seed, 0),
             last_revocation: 0,
         }
@@ -84,6 +99,42 @@ impl Tables {
             return Err(DbError::Fault("sessions.hash is not unique".to_owned()));
         }
         Ok(())
+    }
+
+    /// The unique indexes of the SQL schema on a new user.
+    pub(crate) fn user_conflict(&self, user: &User) -> Result<Option<CreateUser>, DbError> {
+        if self.users_by_email.contains_key(&user.email) {
+            return Ok(Some(CreateUser::EmailTaken));
+        }
+        if user.external_subject.as_ref().is_some_and(|subject| self.users_by_subject.contains_key(subject)) {
+            return Ok(Some(CreateUser::SubjectTaken));
+        }
+        if self.users.contains_key(&user.id) {
+            return Err(DbError::Fault("users.id is not unique".to_owned()));
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn insert_user(&mut self, user: User) {
+        self.users_by_email.insert(user.email.clone(), user.id);
+        if let Some(subject) = &user.external_subject {
+            self.users_by_subject.insert(subject.clone(), user.id);
+        }
+        self.users.insert(user.id, user);
+    }
+
+    /// Removes a user with everything that refers to it.
+    pub(crate) fn remove_user(&mut self, id: UserId) {
+        let Some(user) = self.users.remove(&id) else { return };
+        self.users_by_email.remove(&user.email);
+        if let Some(subject) = &user.external_subject {
+            self.users_by_subject.remove(subject);
+        }
+        self.passwords.remove(&id);
+        self.identities.retain(|_, owner| *owner != id);
+        self.links.retain(|_, link| link.user_id != id);
+        self.sessions.retain(|_, session| session.user_id != id);
+        self.api_keys.retain(|_, key| key.owner != KeyOwner::User(id));
     }
 
     pub(crate) fn insert_session(&mut self, session: Session) {
@@ -125,7 +176,10 @@ impl Tables {
                 created_at: mail.created_at,
                 give_up_at: mail.give_up_at,
             };
-            self.outbox.insert(mail.id, OutboxRow { mail: row, due_at: mail.created_at, attempts: 0, dead: false });
+            self.outbox.insert(
+                mail.id,
+                OutboxRow { mail: row, due_at: mail.created_at, attempts: 0, dead: false, error: None },
+            );
         }
         for entry in &effects.revocations {
             self.last_revocation += 1;

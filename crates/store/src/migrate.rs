@@ -1,6 +1,6 @@
 //! Migrations: which there are, and which of them a database still needs.
 //!
-//! Expand, then contract. A migration only adds (tables, nullable columns, indexes); what a release no longer reads
+//! Expand, then contract. A migration only adds (tables, columns that are nullable or have a default, indexes); what a release no longer reads
 //! is dropped one release later. So the previous release keeps running while the next one migrates, and a release
 //! starts on a schema that is one version ahead of it. A migration that was released is never edited: its checksum
 //! is in every database.
@@ -15,8 +15,10 @@ pub(crate) struct Migration {
 }
 
 /// All of them, in order.
-pub(crate) static MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") }];
+pub(crate) static MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") },
+    Migration { version: 2, name: "people", text: include_str!("../migrations/0002_people.sql") },
+];
 
 /// How far ahead of this release a schema may be.
 const AHEAD: i64 = 1;

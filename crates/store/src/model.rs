@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use doorward_core::{
     api_key::ApiKey,
-    id::{MailId, RingKeyId, SessionId, UserId, WriterId},
-    session::Session,
+    id::{JobRunId, LinkId, MailId, RingKeyId, SessionId, UserId, WriterId},
+    secret::Secret,
+    session::{Session, TokenHash},
     time::Timestamp,
     user::{Email, User},
 };
@@ -65,6 +66,17 @@ pub enum CreateUser {
     Created,
     /// The address belongs to somebody; nothing was changed.
     EmailTaken,
+    /// The external subject belongs to somebody; nothing was changed.
+    SubjectTaken,
+}
+
+/// A user of an import.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The user.
+    pub user: User,
+    /// Hash of the password of the soak window, in bcrypt or PHC form; not checked here.
+    pub password_hash: Option<Secret<String>>,
 }
 
 /// Outcome of a change to a user.
@@ -85,6 +97,211 @@ pub enum LinkIdentity {
     Taken,
 }
 
+/// Outcome of `link_subject` and `promote`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkSubject {
+    /// The user as it is now.
+    Linked(User),
+    /// The subject belongs to another user; nothing was changed.
+    Taken,
+    /// No such user; nothing was changed.
+    Unknown,
+    /// The user does not wait for this subject; nothing was changed. Only `promote` says so.
+    NotPending,
+}
+
+/// Outcome of `update_email` and `confirm_email`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EmailChange {
+    /// The user as it is now: the address is proven, the version counted up.
+    Changed(User),
+    /// The address belongs to somebody else; nothing was changed.
+    Taken,
+    /// No such user, or no such link; nothing was changed.
+    Unknown,
+    /// The user changed since the plan was made (version, ban); nothing was changed.
+    UserChanged,
+    /// The link was used before; nothing was changed.
+    AlreadyUsed,
+    /// A newer link took the place of this one; nothing was changed.
+    Voided,
+}
+
+/// What `confirm_email` commits in one transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmEmail {
+    /// The link; consumed only if still unused.
+    pub link: LinkId,
+    /// The user and the version that was checked.
+    pub user_id: UserId,
+    /// See `user_id`.
+    pub user_version: i64,
+    /// The new address.
+    pub to: Email,
+    /// When.
+    pub at: Timestamp,
+    /// The only session of the user that stays.
+    pub keep: Option<TokenHash>,
+}
+
+/// What `begin_session` commits in one transaction: a sign-in without a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeginSession {
+    /// The session that begins.
+    pub session: Session,
+    /// The version of the user that was checked.
+    pub user_version: i64,
+    /// The session that this browser had before; it ends.
+    pub replaces: Option<TokenHash>,
+}
+
+/// Outcome of `begin_session`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The session is stored.
+    Began,
+    /// The user changed since the plan was made (version, ban) or is gone; nothing was changed.
+    UserChanged,
+}
+
+/// Outcome of `try_code`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryCode {
+    /// This try counts; the code may be compared.
+    Counted {
+        /// Tries so far, this one included.
+        tries: u32,
+    },
+    /// All tries are used up; nothing was changed.
+    Exhausted,
+    /// No such link, or it has no code, was used or voided; nothing was changed.
+    Unknown,
+}
+
+/// Outcome of `claim_first_admin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimAdmin {
+    /// The administrator. At most one caller ever gets this while there is none.
+    Claimed(User),
+    /// There is an administrator; nothing was changed.
+    AdminExists,
+    /// No such token; nothing was changed.
+    Unknown,
+    /// The token was used before; nothing was changed.
+    AlreadyUsed,
+    /// The token has ended; nothing was changed.
+    Expired,
+    /// The user is not as planned (address taken, version, ban); nothing was changed. Plan again.
+    UserChanged,
+}
+
+/// A value that all processes share; the file with the settings is its ceiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The value; its form is its owner's.
+    pub value: String,
+    /// Counts up with every change, from 1.
+    pub version: i64,
+    /// When it was set.
+    pub at: Timestamp,
+}
+
+/// Outcome of `set_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetState {
+    /// The value is set.
+    Set,
+    /// Somebody else set it meanwhile; nothing was changed. Read it again.
+    Changed,
+}
+
+/// What a method count counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CountKind {
+    /// Sessions that began.
+    SignIn,
+    /// Requests that were let in.
+    Request,
+}
+
+/// How often a method of authentication was used on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodCount {
+    /// Days since the Unix epoch, UTC.
+    pub day: i64,
+    /// What is counted.
+    pub kind: CountKind,
+    /// Name of the method.
+    pub method: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// A run of a job that is about to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJobRun {
+    /// Its id.
+    pub id: JobRunId,
+    /// Name of the job.
+    pub job: String,
+    /// The moment of the schedule that it is for; one run each.
+    pub scheduled_for: Timestamp,
+    /// When it begins.
+    pub at: Timestamp,
+    /// Until when it is this process's; an unfinished run may be begun again afterwards.
+    pub lease_until: Timestamp,
+}
+
+/// Outcome of `begin_job`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginJob {
+    /// The run is this caller's until its lease ends.
+    Began(JobRunId),
+    /// Somebody else has it or had it; nothing was changed.
+    Taken,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// It did what it is for.
+    Done,
+    /// It did not.
+    Failed,
+}
+
+/// Outcome of `finish_job`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishJob {
+    /// Written down.
+    Finished,
+    /// The run is no longer this caller's, or finished; nothing was changed.
+    NotYours,
+}
+
+/// A run of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRun {
+    /// Its id; another one when it was begun again.
+    pub id: JobRunId,
+    /// Name of the job.
+    pub job: String,
+    /// The moment of the schedule that it is for.
+    pub scheduled_for: Timestamp,
+    /// When it last began.
+    pub started_at: Timestamp,
+    /// Until when its holder has it.
+    pub lease_until: Timestamp,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<JobOutcome>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
 /// Outcome of `consume_link`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consume {
@@ -94,8 +311,17 @@ pub enum Consume {
     AlreadyUsed,
     /// No such link; nothing was changed.
     Unknown,
-    /// The user changed since the plan was made (version, ban); nothing was changed, the link stays unused.
+    /// A newer link took the place of this one; nothing was changed.
+    Voided,
+    /// The user changed since the plan was made (version, ban, candidate); nothing was changed, the link stays unused.
     UserChanged,
+    /// The session that the plan requires is gone; nothing was changed, the link stays unused.
+    SessionGone,
+    /// The candidate belongs to another user; nothing was changed, the link stays unused.
+    SubjectTaken,
+    /// The plan said that the candidate does not match: the user is marked and the effects are committed; the link
+    /// stays unused and no session began.
+    Mismatch,
 }
 
 /// Outcome of `end_session`.
@@ -127,6 +353,14 @@ pub struct Purged {
     pub links: u64,
     /// Entries of the revocation log that say nothing any more.
     pub revocations: u64,
+    /// One-time tokens that ended more than a day ago.
+    pub one_time: u64,
+    /// Runs of jobs that began more than 30 days ago; the newest of each job stays.
+    pub job_runs: u64,
+    /// Method counts of days more than 90 days ago.
+    pub counts: u64,
+    /// Users who signed up more than a day ago, never proved their address and have no live link.
+    pub users: u64,
 }
 
 /// Outcome of `revoke_api_key`.
@@ -182,6 +416,38 @@ pub enum Failure {
     },
     /// Never again: it becomes a dead letter, without its texts (they may hold a live link).
     GiveUp,
+    /// Not by itself: it becomes a dead letter with its texts, for the operator to try again. For mails without secrets.
+    Park,
+}
+
+/// A mail that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadMail {
+    /// Its id.
+    pub id: MailId,
+    /// Recipient.
+    pub to: Email,
+    /// Which text it is.
+    pub kind: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// What the last attempt met.
+    pub error: Option<String>,
+    /// Whether its texts are still there, so that it can be tried again.
+    pub whole: bool,
+}
+
+/// Outcome of `retry_mail`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryMail {
+    /// It is due again.
+    Queued,
+    /// Its texts were removed when it was given up; nothing was changed.
+    Empty,
+    /// No such dead letter; nothing was changed.
+    Unknown,
 }
 
 /// Outcome of `mail_sent` and `mail_failed`.

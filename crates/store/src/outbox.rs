@@ -9,7 +9,7 @@ use doorward_core::{
 };
 
 use crate::{
-    ClaimedMail, Failure, Mail, MailDone, OutboxCounts, Store, StoreError,
+    ClaimedMail, DeadMail, Failure, Mail, MailDone, OutboxCounts, RetryMail, Store, StoreError,
     memory::{OutboxRow, Tables},
     op::{Read, Write},
     sql::{DbError, Row, Sql, all, one, statements, values},
@@ -30,6 +30,12 @@ statements! {
     MAIL_RETRY = "UPDATE outbox SET due_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND NOT dead",
     MAIL_DEAD = "UPDATE outbox SET dead = TRUE, last_error = $3, text_part = '', html_part = '' \
         WHERE id = $1 AND attempts = $2 AND NOT dead",
+    MAIL_PARKED = "UPDATE outbox SET dead = TRUE, last_error = $3 WHERE id = $1 AND attempts = $2 AND NOT dead",
+    DEAD_MAILS = "SELECT id, recipient, kind, created_at, attempts, last_error, text_part <> '' FROM outbox \
+        WHERE dead ORDER BY created_at DESC, id DESC LIMIT $1",
+    RETRY_MAIL = "UPDATE outbox SET dead = FALSE, due_at = $2, give_up_at = $3 \
+        WHERE id = $1 AND dead AND text_part <> ''",
+    IS_DEAD = "SELECT id FROM outbox WHERE id = $1 AND dead",
     OUTBOX_COUNTS = "SELECT COUNT(CASE WHEN NOT dead THEN 1 END), COUNT(CASE WHEN dead THEN 1 END) FROM outbox",
 }
 
@@ -99,6 +105,29 @@ impl Store {
         }
         error.retain(|c| c != '\0'); // PostgreSQL's TEXT holds no NUL, and a mail server may send one
         self.write(Failed { id, attempt, failure, error }, effects).await
+    }
+
+    /// The dead letters, newest first; 1,000 at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn dead_mails(&self, limit: u32) -> Result<Vec<DeadMail>, StoreError> {
+        self.read(Dead { limit: page(limit) }).await
+    }
+
+    /// Makes a dead letter due again at `now`, until `give_up_at`. Only one that still has its texts
+    /// ([`Failure::Park`]); a link is asked for again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retry_mail(
+        &self,
+        id: MailId,
+        now: Timestamp,
+        give_up_at: Timestamp,
+        effects: Effects,
+    ) -> Result<RetryMail, StoreError> {
+        self.write(Retry { id, now, give_up_at }, effects).await
     }
 
     /// How full the outbox is.
@@ -192,7 +221,9 @@ impl Write for Failed {
                 row.mail.text.clear();
                 row.mail.html.clear();
             }
+            Failure::Park => row.dead = true,
         }
+        row.error = Some(self.error.clone());
         Ok(MailDone::Done)
     }
 
@@ -201,8 +232,82 @@ impl Write for Failed {
         let touched = match self.failure {
             Failure::Retry { at } => sql.execute(&MAIL_RETRY, values![id, attempt, at, error]).await?,
             Failure::GiveUp => sql.execute(&MAIL_DEAD, values![id, attempt, error]).await?,
+            Failure::Park => sql.execute(&MAIL_PARKED, values![id, attempt, error]).await?,
         };
         Ok(done(touched == 1))
+    }
+}
+
+struct Dead {
+    limit: i64,
+}
+
+impl Read for Dead {
+    type Out = Vec<DeadMail>;
+    const NAME: &'static str = "dead_mails";
+
+    fn memory(&self, tables: &Tables) -> Result<Vec<DeadMail>, DbError> {
+        let mut dead: Vec<&OutboxRow> = tables.outbox.values().filter(|row| row.dead).collect();
+        dead.sort_by_key(|row| std::cmp::Reverse((row.mail.created_at, row.mail.id)));
+        let letter = |row: &OutboxRow| DeadMail {
+            id: row.mail.id,
+            to: row.mail.to.clone(),
+            kind: row.mail.kind.clone(),
+            created_at: row.mail.created_at,
+            attempts: row.attempts,
+            error: row.error.clone(),
+            whole: !row.mail.text.is_empty(),
+        };
+        Ok(dead.into_iter().take(usize::try_from(self.limit).unwrap_or(0)).map(letter).collect())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<DeadMail>, DbError> {
+        let read = |row: &mut Row| {
+            Ok(DeadMail {
+                id: row.column()?,
+                to: row.column()?,
+                kind: row.column()?,
+                created_at: row.column()?,
+                attempts: row.column()?,
+                error: row.optional()?,
+                whole: row.column()?,
+            })
+        };
+        all(sql.rows(&DEAD_MAILS, values![self.limit]).await?, read)
+    }
+}
+
+struct Retry {
+    id: MailId,
+    now: Timestamp,
+    give_up_at: Timestamp,
+}
+
+impl Write for Retry {
+    type Out = RetryMail;
+    const NAME: &'static str = "retry_mail";
+
+    fn commits(out: &RetryMail) -> bool {
+        *out == RetryMail::Queued
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<RetryMail, DbError> {
+        let Some(row) = tables.outbox.get_mut(&self.id).filter(|row| row.dead) else { return Ok(RetryMail::Unknown) };
+        if row.mail.text.is_empty() {
+            return Ok(RetryMail::Empty);
+        }
+        row.dead = false;
+        row.due_at = self.now;
+        row.mail.give_up_at = self.give_up_at;
+        Ok(RetryMail::Queued)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<RetryMail, DbError> {
+        if sql.execute(&RETRY_MAIL, values![self.id, self.now, self.give_up_at]).await? == 1 {
+            return Ok(RetryMail::Queued);
+        }
+        let dead = one(sql, &IS_DEAD, values![self.id]).await?.is_some();
+        Ok(if dead { RetryMail::Empty } else { RetryMail::Unknown })
     }
 }
 

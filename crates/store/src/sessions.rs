@@ -1,6 +1,6 @@
 //! Sessions: looked up by the hash of their token.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use doorward_core::{
     effects::Effects,
@@ -11,7 +11,7 @@ use doorward_core::{
 };
 
 use crate::{
-    End, Purged, Store, StoreError, Which,
+    End, Store, StoreError, Which,
     memory::Tables,
     op::{Read, Write},
     sql::{Cell, DbError, FromCell, Row, Sql, Value, all, one, statements, values},
@@ -20,9 +20,6 @@ use crate::{
 
 /// Rows that one transaction of a batch touches; others get their turn in between.
 const BATCH: usize = 500;
-
-/// How long an ended link is kept, so that its second use is still called by its name.
-const LINK_AFTERLIFE: Duration = Duration::from_hours(24);
 
 /// The columns of a session, in the order of [`read_session`].
 macro_rules! session_columns {
@@ -43,13 +40,6 @@ statements! {
     END_ONE = "DELETE FROM sessions WHERE id = $1",
     SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id LIMIT 1000"),
     TOUCH = "UPDATE sessions SET last_used_at = $2 WHERE hash = $1 AND last_used_at < $2",
-    IDLE = "SELECT hash FROM sessions WHERE last_used_at <= $1 AND hash > $2 ORDER BY hash LIMIT $3",
-    END_IDLE = "DELETE FROM sessions WHERE hash = $1 AND last_used_at <= $2",
-    PURGE_SESSIONS = "DELETE FROM sessions WHERE hash IN \
-        (SELECT hash FROM sessions WHERE expires_at <= $1 LIMIT $2)",
-    PURGE_LINKS = "DELETE FROM links WHERE id IN (SELECT id FROM links WHERE expires_at <= $1 LIMIT $2)",
-    PURGE_REVOCATIONS = "DELETE FROM revocations WHERE seq IN \
-        (SELECT seq FROM revocations WHERE until_at <= $1 LIMIT $2)",
 }
 
 fn read_session(row: &mut Row) -> Result<Session, DbError> {
@@ -158,32 +148,6 @@ impl Store {
             self.write(Touch { touches: batch.to_vec() }, Effects::default()).await?;
         }
         Ok(())
-    }
-
-    /// Removes what is over: sessions past their absolute end or unused for longer than `idle`, links and entries of
-    /// the revocation log that say nothing any more. In small transactions, so nobody waits long behind it.
-    ///
-    /// # Errors
-    /// [`StoreError`]; what was removed before the error stays removed.
-    pub async fn purge(&self, now: Timestamp, idle: Duration) -> Result<Purged, StoreError> {
-        let mut purged = Purged::default();
-        loop {
-            let more = self.write(PurgeEnded { now }, Effects::default()).await?;
-            purged.sessions += more.sessions;
-            purged.links += more.links;
-            purged.revocations += more.revocations;
-            if [more.sessions, more.links, more.revocations].iter().all(|&rows| rows < BATCH as u64) {
-                break;
-            }
-        }
-        let cutoff = now.minus(idle);
-        let mut after = Vec::new();
-        loop {
-            let hashes = self.read(Idle { cutoff, after: std::mem::take(&mut after) }).await?;
-            let Some(last) = hashes.last() else { return Ok(purged) };
-            after = last.as_bytes().to_vec();
-            purged.sessions += self.write(EndIdle { hashes, cutoff }, Effects::default()).await?;
-        }
     }
 }
 
@@ -298,86 +262,5 @@ impl Write for Touch {
         let lists: Vec<[Value<'_>; 2]> = self.touches.iter().map(|(hash, at)| [hash.into(), (*at).into()]).collect();
         sql.each(&TOUCH, &lists).await?;
         Ok(())
-    }
-}
-
-struct PurgeEnded {
-    now: Timestamp,
-}
-
-impl Write for PurgeEnded {
-    type Out = Purged;
-    const NAME: &'static str = "purge";
-
-    fn memory(&self, tables: &mut Tables) -> Result<Purged, DbError> {
-        let counts = |tables: &Tables| (tables.sessions.len(), tables.links.len(), tables.revocations.len());
-        let before = counts(tables);
-        let ended = self.now.minus(LINK_AFTERLIFE);
-        tables.sessions.retain(|_, session| session.expires_at > self.now);
-        tables.links.retain(|_, link| link.expires_at > ended);
-        tables.revocations.retain(|_, entry| entry.until.is_none_or(|until| until > self.now));
-        let after = counts(tables);
-        // All of them at once; the caller's loop ends with a round that finds nothing.
-        Ok(Purged {
-            sessions: (before.0 - after.0) as u64,
-            links: (before.1 - after.1) as u64,
-            revocations: (before.2 - after.2) as u64,
-        })
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<Purged, DbError> {
-        let batch = BATCH as i64;
-        Ok(Purged {
-            sessions: sql.execute(&PURGE_SESSIONS, values![self.now, batch]).await?,
-            links: sql.execute(&PURGE_LINKS, values![self.now.minus(LINK_AFTERLIFE), batch]).await?,
-            revocations: sql.execute(&PURGE_REVOCATIONS, values![self.now, batch]).await?,
-        })
-    }
-}
-
-struct Idle {
-    cutoff: Timestamp,
-    after: Vec<u8>,
-}
-
-impl Read for Idle {
-    type Out = Vec<TokenHash>;
-    const NAME: &'static str = "purge";
-
-    fn memory(&self, tables: &Tables) -> Result<Vec<TokenHash>, DbError> {
-        let idle = tables.sessions.values().filter(|session| session.last_used_at <= self.cutoff);
-        Ok(idle.map(|session| session.hash).filter(|hash| hash.as_bytes().as_slice() > self.after.as_slice()).collect())
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<TokenHash>, DbError> {
-        all(sql.rows(&IDLE, values![self.cutoff, self.after.as_slice(), BATCH as i64]).await?, Row::column)
-    }
-}
-
-struct EndIdle {
-    hashes: Vec<TokenHash>,
-    cutoff: Timestamp,
-}
-
-impl Write for EndIdle {
-    type Out = u64;
-    const NAME: &'static str = "purge";
-
-    fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
-        let idle = |tables: &Tables, hash: &TokenHash| {
-            tables.sessions.get(hash).is_some_and(|session| session.last_used_at <= self.cutoff)
-        };
-        let mut ended = 0;
-        for hash in &self.hashes {
-            if idle(tables, hash) && tables.remove_session(hash).is_some() {
-                ended += 1;
-            }
-        }
-        Ok(ended)
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<u64, DbError> {
-        let lists: Vec<[Value<'_>; 2]> = self.hashes.iter().map(|hash| [hash.into(), self.cutoff.into()]).collect();
-        sql.each(&END_IDLE, &lists).await
     }
 }

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::{fmt, future::Future};
 
 use doorward_core::{
-    id::{ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId},
+    id::{ApiKeyId, DecisionId, JobRunId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId},
     session::TokenHash,
     time::Timestamp,
     user::Email,
@@ -87,7 +87,7 @@ macro_rules! from_ids {
         fn from(id: $id) -> Self { Self::Id(id.as_uuid()) }
     })+ };
 }
-from_ids!(ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
+from_ids!(ApiKeyId, DecisionId, JobRunId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
 
 impl From<i64> for Value<'_> {
     fn from(value: i64) -> Self {
@@ -208,6 +208,12 @@ impl FromCell for u64 {
     }
 }
 
+impl FromCell for u32 {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        i64::from_cell(cell).and_then(|value| Self::try_from(value).ok())
+    }
+}
+
 impl FromCell for bool {
     fn from_cell(cell: Cell) -> Option<Self> {
         match cell {
@@ -270,7 +276,7 @@ macro_rules! ids_from_cells {
         fn from_cell(cell: Cell) -> Option<Self> { Uuid::from_cell(cell).map(Self::from_uuid) }
     })+ };
 }
-ids_from_cells!(ApiKeyId, DecisionId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
+ids_from_cells!(ApiKeyId, DecisionId, JobRunId, LinkId, MailId, OrgId, RingKeyId, SessionId, UserId, WriterId);
 
 /// What an engine says when it cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -319,16 +325,27 @@ pub(crate) trait Sql: Send {
         values: &[Value<'_>],
     ) -> impl Future<Output = Result<u64, DbError>> + Send;
 
-    /// Makes this transaction the only one that appends to `log` until it ends, so that entries become visible in
-    /// the order of their numbers. Does nothing where writers queue anyway.
-    fn lock_log(&mut self, log: Log) -> impl Future<Output = Result<(), DbError>> + Send;
+    /// The same where a row may break a unique index: `None` then, and the transaction goes on as if the statement
+    /// had not run.
+    fn execute_if_unique(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<u64>, DbError>> + Send;
+
+    /// Makes this transaction the only one with `lock` until it ends. Does nothing where writers queue anyway.
+    fn lock(&mut self, lock: Lock) -> impl Future<Output = Result<(), DbError>> + Send;
 }
 
-/// The logs whose order matters.
+/// What is done by one transaction at a time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Log {
-    /// The revocation log.
+pub(crate) enum Lock {
+    /// Appending to the revocation log, so that entries become visible in the order of their numbers.
     Revocations,
+    /// Claiming the place of the first administrator.
+    FirstAdmin,
+    /// Making links for one user, so that the newer voids the older.
+    LinksOf(UserId),
 }
 
 /// The first row, if there is one.

@@ -1,17 +1,18 @@
-//! Users and their identities at issuers.
+//! Users: made and found.
+
+use std::collections::HashSet;
 
 use doorward_core::{
     effects::Effects,
     id::UserId,
-    time::Timestamp,
-    user::{Email, LinkStatus, User},
+    user::{Email, LinkStatus, Origin, User},
 };
 
 use crate::{
-    Changed, CreateUser, LinkIdentity, Store, StoreError,
+    CreateUser, NewUser, Store, StoreError,
     memory::Tables,
     op::{Read, Write},
-    sql::{Cell, DbError, FromCell, Row, Sql, all, one, statements, values},
+    sql::{Cell, DbError, FromCell, Row, Sql, Value, all, one, statements, values},
     store::page,
 };
 
@@ -19,25 +20,22 @@ use crate::{
 macro_rules! user_columns {
     () => {
         "users.id, users.email, users.email_verified, users.admin, users.version, users.banned_at, \
-         users.link_status, users.candidate_subject, users.created_at"
+         users.external_subject, users.link_status, users.candidate_subject, users.made_by, users.created_at"
     };
 }
 pub(crate) use user_columns;
 
 statements! {
-    INSERT_USER = "INSERT INTO users (id, email, email_verified, admin, version, banned_at, link_status, \
-        candidate_subject, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (email) DO NOTHING",
+    // Any conflict is looked into: the address, the external subject, or the id.
+    INSERT_USER = "INSERT INTO users (id, email, email_verified, admin, version, banned_at, external_subject, \
+        link_status, candidate_subject, made_by, created_at, password_hash) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
+    USER_CONFLICT = "SELECT id, email = $2 FROM users WHERE id = $1 OR email = $2 OR external_subject = $3 \
+        ORDER BY CASE WHEN id = $1 THEN 0 WHEN email = $2 THEN 1 ELSE 2 END LIMIT 1",
     USER_BY_ID = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1"),
     USER_BY_EMAIL = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $1"),
     USERS_FIRST = concat!("SELECT ", user_columns!(), " FROM users ORDER BY id LIMIT $1"),
     USERS_AFTER = concat!("SELECT ", user_columns!(), " FROM users WHERE id > $1 ORDER BY id LIMIT $2"),
-    SET_BANNED = concat!(
-        "UPDATE users SET banned_at = $2, version = version + 1 WHERE id = $1 RETURNING ", user_columns!()),
-    USER_BY_IDENTITY = concat!("SELECT ", user_columns!(), " FROM identities JOIN users ON users.id = identities.user_id \
-        WHERE identities.issuer = $1 AND identities.subject = $2"),
-    INSERT_IDENTITY = "INSERT INTO identities (issuer, subject, user_id) VALUES ($1, $2, $3) \
-        ON CONFLICT (issuer, subject) DO NOTHING",
-    IDENTITY_OWNER = "SELECT user_id FROM identities WHERE issuer = $1 AND subject = $2",
 }
 
 /// Reads the columns of [`user_columns`].
@@ -49,13 +47,15 @@ pub(crate) fn read_user(row: &mut Row) -> Result<User, DbError> {
         admin: row.column()?,
         version: row.column()?,
         banned_at: row.optional()?,
+        external_subject: row.optional()?,
         link_status: row.optional()?,
         candidate_subject: row.optional()?,
+        origin: row.column()?,
         created_at: row.column()?,
     })
 }
 
-const fn link_status_word(status: LinkStatus) -> &'static str {
+pub(crate) const fn link_status_word(status: LinkStatus) -> &'static str {
     match status {
         LinkStatus::Linked => "linked",
         LinkStatus::PendingVerify => "pending_verify",
@@ -70,6 +70,20 @@ impl FromCell for LinkStatus {
     }
 }
 
+const fn origin_word(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Operator => "operator",
+        Origin::SignUp => "sign_up",
+    }
+}
+
+impl FromCell for Origin {
+    fn from_cell(cell: Cell) -> Option<Self> {
+        let word = String::from_cell(cell)?;
+        [Self::Operator, Self::SignUp].into_iter().find(|&origin| origin_word(origin) == word)
+    }
+}
+
 impl Store {
     /// Makes a user. Addresses are unique: of two callers with the same one, exactly one gets `Created`.
     ///
@@ -77,6 +91,15 @@ impl Store {
     /// [`StoreError`]; a second use of the user's id is a fault.
     pub async fn create_user(&self, user: User, effects: Effects) -> Result<CreateUser, StoreError> {
         self.write(Create { user }, effects).await
+    }
+
+    /// Makes the users of an import, all of them or none: if one of the outcomes, which come in the order of `users`,
+    /// is not `Created`, nothing was changed. 500 at most are one transaction; hand in no more.
+    ///
+    /// # Errors
+    /// [`StoreError`]; a second use of an id is a fault.
+    pub async fn create_users(&self, users: Vec<NewUser>, effects: Effects) -> Result<Vec<CreateUser>, StoreError> {
+        self.write(CreateMany { users }, effects).await
     }
 
     /// The user with this id.
@@ -102,43 +125,6 @@ impl Store {
     pub async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
         self.read(List { after, limit: page(limit) }).await
     }
-
-    /// Bans a user or lifts the ban, and counts the version up: links and plans made before are void.
-    ///
-    /// Sessions stay; end them with [`Store::end_sessions`] and revoke with the effects.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn set_banned(
-        &self,
-        id: UserId,
-        banned_at: Option<Timestamp>,
-        effects: Effects,
-    ) -> Result<Changed, StoreError> {
-        self.write(SetBanned { id, banned_at }, effects).await
-    }
-
-    /// The user whom a subject of an issuer belongs to.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn user_by_identity(&self, issuer: String, subject: String) -> Result<Option<User>, StoreError> {
-        self.read(ByIdentity { issuer, subject }).await
-    }
-
-    /// Links a subject of an issuer to a user. A subject belongs to one user at most.
-    ///
-    /// # Errors
-    /// [`StoreError`]; a user that does not exist is a fault.
-    pub async fn link_identity(
-        &self,
-        issuer: String,
-        subject: String,
-        user: UserId,
-        effects: Effects,
-    ) -> Result<LinkIdentity, StoreError> {
-        self.write(Link { issuer, subject, user }, effects).await
-    }
 }
 
 struct Create {
@@ -154,37 +140,117 @@ impl Write for Create {
     }
 
     fn memory(&self, tables: &mut Tables) -> Result<CreateUser, DbError> {
-        if tables.users_by_email.contains_key(&self.user.email) {
-            return Ok(CreateUser::EmailTaken);
+        if let Some(conflict) = tables.user_conflict(&self.user)? {
+            return Ok(conflict);
         }
-        if tables.users.contains_key(&self.user.id) {
-            return Err(DbError::Fault("users.id is not unique".to_owned()));
-        }
-        tables.users_by_email.insert(self.user.email.clone(), self.user.id);
-        tables.users.insert(self.user.id, self.user.clone());
+        tables.insert_user(self.user.clone());
         Ok(CreateUser::Created)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<CreateUser, DbError> {
-        let User { id, email, email_verified, admin, version, banned_at, link_status, candidate_subject, created_at } =
-            &self.user;
-        let inserted = sql
-            .execute(
-                &INSERT_USER,
-                values![
-                    *id,
-                    email,
-                    *email_verified,
-                    *admin,
-                    *version,
-                    *banned_at,
-                    link_status.map(link_status_word),
-                    candidate_subject.as_deref(),
-                    *created_at
-                ],
-            )
-            .await?;
-        Ok(if inserted == 1 { CreateUser::Created } else { CreateUser::EmailTaken })
+        insert_user(sql, &self.user).await
+    }
+}
+
+/// Inserts a user inside a transaction; nothing is inserted unless `Created` comes back.
+pub(crate) async fn insert_user(sql: &mut impl Sql, user: &User) -> Result<CreateUser, DbError> {
+    if sql.execute(&INSERT_USER, &row(user, None)).await? == 1 {
+        return Ok(CreateUser::Created);
+    }
+    match conflict(sql, user).await? {
+        CreateUser::Created => Err(DbError::Fault("users.id is not unique".to_owned())),
+        taken @ (CreateUser::EmailTaken | CreateUser::SubjectTaken) => Ok(taken),
+    }
+}
+
+fn password(new: &NewUser) -> Option<&str> {
+    new.password_hash.as_ref().map(|hash| hash.expose().as_str())
+}
+
+fn row<'a>(user: &'a User, password_hash: Option<&'a str>) -> [Value<'a>; 12] {
+    [
+        user.id.into(),
+        (&user.email).into(),
+        user.email_verified.into(),
+        user.admin.into(),
+        user.version.into(),
+        user.banned_at.into(),
+        user.external_subject.as_deref().into(),
+        user.link_status.map(link_status_word).into(),
+        user.candidate_subject.as_deref().into(),
+        origin_word(user.origin).into(),
+        user.created_at.into(),
+        password_hash.into(),
+    ]
+}
+
+/// Who is in the way of `user`; `Created` if it is a row with the very id.
+async fn conflict(sql: &mut impl Sql, user: &User) -> Result<CreateUser, DbError> {
+    let subject = user.external_subject.as_deref();
+    let Some(mut row) = one(sql, &USER_CONFLICT, values![user.id, &user.email, subject]).await? else {
+        return Err(DbError::Conflict("a user in the way came and went".to_owned()));
+    };
+    let (id, same_email): (UserId, bool) = (row.column()?, row.column()?);
+    Ok(match (id == user.id, same_email) {
+        (true, true) => CreateUser::Created,
+        (true, false) => return Err(DbError::Fault("users.id is not unique".to_owned())),
+        (false, true) => CreateUser::EmailTaken,
+        (false, false) => CreateUser::SubjectTaken,
+    })
+}
+
+struct CreateMany {
+    users: Vec<NewUser>,
+}
+
+impl Write for CreateMany {
+    type Out = Vec<CreateUser>;
+    const NAME: &'static str = "create_users";
+
+    fn commits(out: &Vec<CreateUser>) -> bool {
+        out.iter().all(|one| *one == CreateUser::Created)
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<Vec<CreateUser>, DbError> {
+        // Conflicts within the batch count too, as they do on SQL.
+        let (mut emails, mut subjects, mut ids) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut out = Vec::with_capacity(self.users.len());
+        for NewUser { user, .. } in &self.users {
+            out.push(match tables.user_conflict(user)? {
+                Some(conflict) => conflict,
+                None if emails.contains(&user.email) => CreateUser::EmailTaken,
+                None if user.external_subject.as_ref().is_some_and(|subject| subjects.contains(subject)) => {
+                    CreateUser::SubjectTaken
+                }
+                None if !ids.insert(user.id) => return Err(DbError::Fault("users.id is not unique".to_owned())),
+                None => {
+                    emails.insert(&user.email);
+                    subjects.extend(&user.external_subject);
+                    CreateUser::Created
+                }
+            });
+        }
+        if Self::commits(&out) {
+            for NewUser { user, password_hash } in &self.users {
+                tables.insert_user(user.clone());
+                if let Some(hash) = password_hash {
+                    tables.passwords.insert(user.id, hash.clone());
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<CreateUser>, DbError> {
+        let rows: Vec<_> = self.users.iter().map(|new| row(&new.user, password(new))).collect();
+        if sql.each(&INSERT_USER, &rows).await? == self.users.len() as u64 {
+            return Ok(vec![CreateUser::Created; self.users.len()]);
+        }
+        let mut out = Vec::with_capacity(self.users.len());
+        for NewUser { user, .. } in &self.users {
+            out.push(conflict(sql, user).await?);
+        }
+        Ok(out)
     }
 }
 
@@ -243,88 +309,5 @@ impl Read for List {
             Some(after) => sql.rows(&USERS_AFTER, values![after, self.limit]).await?,
         };
         all(rows, read_user)
-    }
-}
-
-struct SetBanned {
-    id: UserId,
-    banned_at: Option<Timestamp>,
-}
-
-impl Write for SetBanned {
-    type Out = Changed;
-    const NAME: &'static str = "set_banned";
-
-    fn commits(out: &Changed) -> bool {
-        matches!(out, Changed::Changed(_))
-    }
-
-    fn memory(&self, tables: &mut Tables) -> Result<Changed, DbError> {
-        let Some(user) = tables.users.get_mut(&self.id) else { return Ok(Changed::Unknown) };
-        user.banned_at = self.banned_at;
-        user.version += 1;
-        Ok(Changed::Changed(user.clone()))
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<Changed, DbError> {
-        match one(sql, &SET_BANNED, values![self.id, self.banned_at]).await? {
-            None => Ok(Changed::Unknown),
-            Some(mut row) => read_user(&mut row).map(Changed::Changed),
-        }
-    }
-}
-
-struct ByIdentity {
-    issuer: String,
-    subject: String,
-}
-
-impl Read for ByIdentity {
-    type Out = Option<User>;
-    const NAME: &'static str = "user_by_identity";
-
-    fn memory(&self, tables: &Tables) -> Result<Option<User>, DbError> {
-        let key = (self.issuer.clone(), self.subject.clone());
-        Ok(tables.identities.get(&key).and_then(|id| tables.users.get(id)).cloned())
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<Option<User>, DbError> {
-        let row = one(sql, &USER_BY_IDENTITY, values![self.issuer.as_str(), self.subject.as_str()]).await?;
-        row.map(|mut row| read_user(&mut row)).transpose()
-    }
-}
-
-struct Link {
-    issuer: String,
-    subject: String,
-    user: UserId,
-}
-
-impl Write for Link {
-    type Out = LinkIdentity;
-    const NAME: &'static str = "link_identity";
-
-    fn commits(out: &LinkIdentity) -> bool {
-        *out == LinkIdentity::Linked
-    }
-
-    fn memory(&self, tables: &mut Tables) -> Result<LinkIdentity, DbError> {
-        let key = (self.issuer.clone(), self.subject.clone());
-        if let Some(owner) = tables.identities.get(&key) {
-            return Ok(if *owner == self.user { LinkIdentity::Linked } else { LinkIdentity::Taken });
-        }
-        tables.require_user(self.user)?;
-        tables.identities.insert(key, self.user);
-        Ok(LinkIdentity::Linked)
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<LinkIdentity, DbError> {
-        let (issuer, subject) = (self.issuer.as_str(), self.subject.as_str());
-        if sql.execute(&INSERT_IDENTITY, values![issuer, subject, self.user]).await? == 1 {
-            return Ok(LinkIdentity::Linked);
-        }
-        let owner = one(sql, &IDENTITY_OWNER, values![issuer, subject]).await?;
-        let owner: Option<UserId> = owner.map(|mut row| row.column()).transpose()?;
-        Ok(if owner == Some(self.user) { LinkIdentity::Linked } else { LinkIdentity::Taken })
     }
 }

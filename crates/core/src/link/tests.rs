@@ -3,17 +3,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_400);
 
 fn user() -> User {
-    User {
-        id: UserId::mint(NOW, [1; 10]),
-        email: Email::parse("a@example.com").unwrap(),
-        email_verified: false,
-        admin: false,
-        version: 3,
-        banned_at: None,
-        link_status: None,
-        candidate_subject: None,
-        created_at: NOW,
-    }
+    User { version: 3, ..User::new(UserId::mint(NOW, [1; 10]), Email::parse("a@example.com").unwrap(), NOW) }
 }
 
 fn browser(byte: u8) -> TokenHash {

@@ -138,6 +138,7 @@ pub(super) mod tests {
     fn link() -> Link {
         Link {
             id: LinkId::mint(MADE, [1; 10]),
+            purpose: crate::link::LinkPurpose::SignIn,
             user_id: UserId::mint(MADE, [2; 10]),
             user_version: 0,
             email: Email::parse("a@example.com").unwrap(),
@@ -146,6 +147,8 @@ pub(super) mod tests {
             created_at: MADE,
             expires_at: MADE.plus(Duration::from_secs(900)),
             used_at: None,
+            voided_at: None,
+            code: None,
         }
     }
 

@@ -22,7 +22,7 @@ use doorward_core::{
     ring::Purpose,
     session::TokenHash,
     time::Timestamp,
-    user::{Email, User},
+    user::{Email, Origin, User},
 };
 use doorward_store::CreateUser;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -248,22 +248,13 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
 
 /// Makes the user of an unknown address, or finds the one that another request has made meanwhile.
 async fn sign_up(flow: &Inner, ask: &Ask, now: Timestamp) -> Result<User, Denial> {
-    let user = User {
-        id: UserId::mint(now, flow.clock.random()),
-        email: ask.email.clone(),
-        email_verified: false,
-        admin: false,
-        version: 1,
-        banned_at: None,
-        link_status: None,
-        candidate_subject: None,
-        created_at: now,
-    };
+    let user =
+        User { origin: Origin::SignUp, ..User::new(UserId::mint(now, flow.clock.random()), ask.email.clone(), now) };
     let mut event = ask.asker.event(EventKind::UserCreated, now).about(user.id);
     event.detail.more.insert("why".into(), "sign_up".into());
     match flow.store.create_user(user.clone(), Effects::audited(event)).await? {
         CreateUser::Created => Ok(user),
-        CreateUser::EmailTaken => {
+        CreateUser::EmailTaken | CreateUser::SubjectTaken => {
             flow.store.user_by_email(ask.email.clone()).await?.ok_or_else(|| {
                 Denial::from(Reason::StoreUnavailable).with_note("a user came and went while signing up")
             })

@@ -278,6 +278,9 @@ impl Inner {
                 Ok(SignedIn { token, session, return_to: link.return_to.clone() })
             }
             Consume::AlreadyUsed => Err(Reason::LinkReused.into()),
+            Consume::Voided => Err(Reason::LinkExpired.into()),
+            Consume::SessionGone => Err(Reason::SessionUnknown.into()),
+            Consume::Mismatch | Consume::SubjectTaken => Err(Reason::LinkInvalid.into()),
             Consume::Unknown => Err(Denial::from(Reason::LinkInvalid).with_note("the link is gone")),
             // Between our look and the transaction: say what is so now, a ban above all.
             Consume::UserChanged => Err(match self.store.user(user.id).await? {

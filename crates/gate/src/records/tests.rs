@@ -16,15 +16,8 @@ fn at(seconds: u64) -> Timestamp {
 
 fn user(byte: u8) -> User {
     User {
-        id: UserId::mint(START, [byte; 10]),
-        email: Email::parse("ada@example.com").unwrap(),
         email_verified: true,
-        admin: false,
-        version: 1,
-        banned_at: None,
-        link_status: None,
-        candidate_subject: None,
-        created_at: START,
+        ..User::new(UserId::mint(START, [byte; 10]), Email::parse("ada@example.com").unwrap(), START)
     }
 }
 

@@ -110,15 +110,10 @@ impl Add {
     async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
         let at = clock.now().wall;
         let user = User {
-            id: UserId::mint(at, clock.random()),
-            email: self.email.clone(),
-            email_verified: false,
             admin: self.admin,
-            version: 0,
-            banned_at: None,
             link_status: self.pending_subject.as_ref().map(|_| LinkStatus::PendingVerify),
             candidate_subject: self.pending_subject.clone(),
-            created_at: at,
+            ..User::new(UserId::mint(at, clock.random()), self.email.clone(), at)
         };
         let effects = Effects::audited(event(EventKind::UserCreated, at).about(user.id));
         match store.create_user(user.clone(), effects).await? {
@@ -126,7 +121,9 @@ impl Add {
                 let role = if user.admin { ", who administers this installation" } else { "" };
                 out.say(&Shown::from(&user), &format!("added {}{role}", user.email))
             }
-            CreateUser::EmailTaken => Err(Failure::Failed(format!("{} is a user already", user.email))),
+            CreateUser::EmailTaken | CreateUser::SubjectTaken => {
+                Err(Failure::Failed(format!("{} is a user already", user.email)))
+            }
         }
     }
 }

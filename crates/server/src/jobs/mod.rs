@@ -76,7 +76,7 @@ pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, sto
     }
 }
 
-/// Deletes sessions past either limit, links past use, revocations that say nothing any more.
+/// Deletes what is over; [`doorward_store::Store::purge`] says what.
 pub(crate) async fn purge(server: Arc<Server>, stop: CancellationToken) {
     let mut tick = every(PURGE);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
@@ -86,6 +86,7 @@ pub(crate) async fn purge(server: Arc<Server>, stop: CancellationToken) {
                 sessions = purged.sessions,
                 links = purged.links,
                 revocations = purged.revocations,
+                users = purged.users,
                 "purged"
             ),
             Err(error) => tracing::debug!(%error, "purge waits for the store"),

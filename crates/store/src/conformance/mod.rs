@@ -28,7 +28,7 @@ use doorward_core::{
     audit::{AuditEvent, EventKind},
     effects::{Effects, NewMail},
     id::{ApiKeyId, LinkId, MailId, SessionId, UserId},
-    link::{ConsumeLink, Link},
+    link::{ConsumeLink, Link, LinkPurpose, Proof},
     revocation::{NewRevocation, Scope},
     session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
@@ -100,17 +100,7 @@ pub fn fresh_hash() -> TokenHash {
 /// A user with a new address.
 pub fn user() -> User {
     let id = UserId::mint(START, fresh());
-    User {
-        id,
-        email: Email::parse(&format!("{id}@example.com")).unwrap(),
-        email_verified: false,
-        admin: false,
-        version: 1,
-        banned_at: None,
-        link_status: None,
-        candidate_subject: None,
-        created_at: START,
-    }
+    User::new(id, Email::parse(&format!("{id}@example.com")).unwrap(), START)
 }
 
 /// A session of `user`, begun at [`START`].
@@ -134,6 +124,7 @@ pub fn session(user: &User) -> Session {
 pub fn link(user: &User) -> Link {
     Link {
         id: LinkId::mint(START, fresh()),
+        purpose: LinkPurpose::SignIn,
         user_id: user.id,
         user_version: user.version,
         email: user.email.clone(),
@@ -142,6 +133,8 @@ pub fn link(user: &User) -> Link {
         created_at: START,
         expires_at: START.plus(std::time::Duration::from_mins(15)),
         used_at: None,
+        voided_at: None,
+        code: None,
     }
 }
 
@@ -151,7 +144,10 @@ pub fn plan(link: &Link, user: &User) -> ConsumeLink {
         link: link.id,
         user_id: user.id,
         user_version: user.version,
+        by: Proof::Link,
+        promote: None,
         at: START.plus(std::time::Duration::from_mins(1)),
+        requires: None,
         session: session(user),
         replaces: None,
     }

@@ -11,6 +11,7 @@ use bytes::{BufMut as _, BytesMut};
 use futures_util::future::try_join_all;
 use tokio_postgres::{
     Client, Error, Row as PgRow,
+    error::SqlState,
     types::{FromSql, IsNull, ToSql, Type},
 };
 use uuid::Uuid;
@@ -18,13 +19,17 @@ use uuid::Uuid;
 use crate::{
     dialect::{self, Dialect},
     migrate::{self, Applied, MIGRATIONS, RELEASE},
-    sql::{Cell, DbError, Log, Row, Sql, Statement, Value},
+    sql::{Cell, DbError, Lock, Row, Sql, Statement, Value},
 };
 
 /// Locks of ours on the server: a name space, and what is locked.
 const LOCKS: i32 = 0x6472_7764; // "drwd"
 const LOCK_MIGRATIONS: i32 = 1;
 const LOCK_REVOCATIONS: i32 = 2;
+const LOCK_FIRST_ADMIN: i32 = 3;
+
+/// A name space for the locks of single users.
+const USER_LOCKS: i32 = 0x6472_7775; // "drwu"
 
 /// A connection and what it has prepared.
 pub(super) struct Connection {
@@ -75,17 +80,45 @@ impl Sql for PgSql<'_> {
         self.0.client.execute(&prepared, &parameters(values)).await.map_err(|error| at(statement, &error))
     }
 
-    async fn lock_log(&mut self, log: Log) -> Result<(), DbError> {
-        // Released after the commit has become visible, so the next holder's numbers become visible later.
-        let lock = match log {
-            Log::Revocations => LOCK_REVOCATIONS,
+    async fn execute_if_unique(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> Result<Option<u64>, DbError> {
+        let prepared = self.0.prepared(statement).await?;
+        let client = &self.0.client;
+        // A broken index ends the whole transaction here; a savepoint keeps what came before.
+        client.batch_execute("SAVEPOINT maybe").await.map_err(|error| failed(&error))?;
+        match client.execute(&prepared, &parameters(values)).await {
+            Ok(touched) => {
+                client.batch_execute("RELEASE maybe").await.map_err(|error| failed(&error))?;
+                Ok(Some(touched))
+            }
+            Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+                client.batch_execute("ROLLBACK TO maybe").await.map_err(|error| failed(&error))?;
+                Ok(None)
+            }
+            Err(error) => Err(at(statement, &error)),
+        }
+    }
+
+    async fn lock(&mut self, lock: Lock) -> Result<(), DbError> {
+        // Released after the commit has become visible, so what the next holder reads is complete.
+        let (space, number) = match lock {
+            Lock::Revocations => (LOCKS, LOCK_REVOCATIONS),
+            Lock::FirstAdmin => (LOCKS, LOCK_FIRST_ADMIN),
+            Lock::LinksOf(user) => {
+                // The random end of the id. Two users with one number wait for each other, no more.
+                let [.., a, b, c, d] = user.as_uuid().into_bytes();
+                (USER_LOCKS, i32::from_be_bytes([a, b, c, d]))
+            }
         };
-        self.0.client.batch_execute(&advisory_lock(lock)).await.map_err(|error| failed(&error))
+        self.0.client.batch_execute(&advisory_lock(space, number)).await.map_err(|error| failed(&error))
     }
 }
 
-fn advisory_lock(lock: i32) -> String {
-    format!("SELECT pg_advisory_xact_lock({LOCKS}, {lock})")
+fn advisory_lock(space: i32, number: i32) -> String {
+    format!("SELECT pg_advisory_xact_lock({space}, {number})")
 }
 
 fn parameters<'a>(values: &'a [Value<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
@@ -107,7 +140,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), DbError> {
     }
     let transaction = client.transaction().await.map_err(|error| failed(&error))?;
     // Two processes that start at once: the second waits here and then finds nothing to do.
-    let lock = format!("SET LOCAL statement_timeout = 0; {}", advisory_lock(LOCK_MIGRATIONS));
+    let lock = format!("SET LOCAL statement_timeout = 0; {}", advisory_lock(LOCKS, LOCK_MIGRATIONS));
     transaction.batch_execute(&lock).await.map_err(|error| failed(&error))?;
     let table = dialect::migration(Dialect::Postgres, migrate::TABLE);
     transaction.batch_execute(&table).await.map_err(|error| failed(&error))?;

@@ -7,21 +7,23 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, Error, ErrorCode, OpenFlags, ToSql, params_from_iter,
+    Connection, Error, ErrorCode, OpenFlags, ToSql,
+    ffi::{SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE},
+    params_from_iter,
     types::{ToSqlOutput, ValueRef},
 };
 
 use crate::{
     dialect::{self, Dialect},
     migrate::{self, Applied, MIGRATIONS, RELEASE},
-    sql::{Cell, DbError, Log, Row, Sql, Statement, Value},
+    sql::{Cell, DbError, Lock, Row, Sql, Statement, Value},
 };
 
 /// How long a connection waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(4);
 
 /// Prepared statements that a connection keeps; more than there are.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 256;
 
 /// Opens the file, made if missing, and brings it to the settings that durability rests on.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, DbError> {
@@ -168,8 +170,25 @@ impl SqliteSql<'_> {
     }
 
     fn run(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, DbError> {
-        let run = || self.0.prepare_cached(statement.sqlite())?.execute(params_from_iter(values));
-        run().map(|touched| touched as u64).map_err(|error| at(statement, &error))
+        self.try_run(statement, values).map_err(|error| at(statement, &error))
+    }
+
+    fn run_if_unique(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<Option<u64>, DbError> {
+        match self.try_run(statement, values) {
+            Ok(touched) => Ok(Some(touched)),
+            // SQLite takes back the statement alone.
+            Err(Error::SqliteFailure(code, _))
+                if matches!(code.extended_code, SQLITE_CONSTRAINT_UNIQUE | SQLITE_CONSTRAINT_PRIMARYKEY) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(at(statement, &error)),
+        }
+    }
+
+    fn try_run(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, Error> {
+        let touched = self.0.prepare_cached(statement.sqlite())?.execute(params_from_iter(values))?;
+        Ok(touched as u64)
     }
 }
 
@@ -210,7 +229,15 @@ impl Sql for SqliteSql<'_> {
         ready(self.run(statement, values))
     }
 
-    fn lock_log(&mut self, _log: Log) -> impl Future<Output = Result<(), DbError>> + Send {
+    fn execute_if_unique(
+        &mut self,
+        statement: &'static Statement,
+        values: &[Value<'_>],
+    ) -> impl Future<Output = Result<Option<u64>, DbError>> + Send {
+        ready(self.run_if_unique(statement, values))
+    }
+
+    fn lock(&mut self, _lock: Lock) -> impl Future<Output = Result<(), DbError>> + Send {
         ready(Ok(())) // one writer at a time, over all processes
     }
 }

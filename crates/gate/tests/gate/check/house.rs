@@ -17,7 +17,7 @@ use doorward_core::{
     decision::Decision,
     effects::Effects,
     id::{ApiKeyId, LinkId, SessionId, UserId},
-    link::{ConsumeLink, Link},
+    link::{ConsumeLink, Link, LinkPurpose, Proof},
     origin::Origin,
     reason::Reason,
     request::{RequestFacts, Scheme, is_websocket_upgrade},
@@ -130,15 +130,8 @@ impl House {
 
     pub(super) async fn user(&self, email: &str) -> User {
         let user = User {
-            id: UserId::mint(START, self.bytes()),
-            email: Email::parse(email).unwrap(),
             email_verified: true,
-            admin: false,
-            version: 1,
-            banned_at: None,
-            link_status: None,
-            candidate_subject: None,
-            created_at: START,
+            ..User::new(UserId::mint(START, self.bytes()), Email::parse(email).unwrap(), START)
         };
         assert_eq!(self.store.create_user(user.clone(), Effects::default()).await.unwrap(), CreateUser::Created);
         user
@@ -165,6 +158,7 @@ impl House {
         // The only way into the store: a link that is consumed.
         let link = Link {
             id: LinkId::mint(now, self.bytes()),
+            purpose: LinkPurpose::SignIn,
             user_id: user.id,
             user_version: user.version,
             email: user.email.clone(),
@@ -173,13 +167,18 @@ impl House {
             created_at: now,
             expires_at: now.plus(IDLE),
             used_at: None,
+            voided_at: None,
+            code: None,
         };
         self.store.put_link(link.clone(), Effects::default()).await.unwrap();
         let plan = ConsumeLink {
             link: link.id,
             user_id: user.id,
             user_version: user.version,
+            by: Proof::Link,
+            promote: None,
             at: now,
+            requires: None,
             session: session.clone(),
             replaces: None,
         };

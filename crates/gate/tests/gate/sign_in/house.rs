@@ -77,17 +77,7 @@ impl House {
     /// Makes a user.
     pub(super) async fn user(&self, email: &str) -> User {
         let at = self.clock.now().wall;
-        let user = User {
-            id: UserId::mint(at, self.clock.random()),
-            email: Email::parse(email).unwrap(),
-            email_verified: false,
-            admin: false,
-            version: 1,
-            banned_at: None,
-            link_status: None,
-            candidate_subject: None,
-            created_at: at,
-        };
+        let user = User::new(UserId::mint(at, self.clock.random()), Email::parse(email).unwrap(), at);
         assert_eq!(self.store.create_user(user.clone(), Effects::default()).await.unwrap(), CreateUser::Created);
         user
     }

@@ -89,15 +89,9 @@ fn a_user_is_judged_as_if_freshly_signed_in() {
     let rules = config.core_rules();
     let now = Timestamp::from_secs(1_800_000_000);
     let mut user = User {
-        id: UserId::mint(now, [1; 10]),
-        email: Email::parse("ada@example.com").unwrap(),
         email_verified: true,
-        admin: false,
         version: 0,
-        banned_at: None,
-        link_status: None,
-        candidate_subject: None,
-        created_at: now,
+        ..User::new(UserId::mint(now, [1; 10]), Email::parse("ada@example.com").unwrap(), now)
     };
     let reason = |rule: usize, user: &User| judge(&config, &rules[rule], user, now).map_err(|denial| denial.reason);
     assert_eq!(reason(0, &user), Ok(()));
