@@ -20,8 +20,11 @@ pub mod forward;
 pub mod framing;
 pub mod id;
 pub mod jose;
+#[cfg(feature = "keygen")]
+pub mod keygen;
 pub mod keys;
 pub mod legacy;
+pub mod license;
 pub mod link;
 pub mod one_time;
 pub mod origin;
@@ -38,4 +41,5 @@ pub mod session;
 pub mod time;
 pub mod token;
 pub mod user;
+pub mod webhook;
 pub mod ws;

@@ -14,7 +14,7 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 
 /// Key material as a SubjectPublicKeyInfo or RSAPublicKey holds it; nothing about it is checked yet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Material<'a> {
     /// 32 bytes, if the key is sound.
     Ed25519(&'a [u8]),

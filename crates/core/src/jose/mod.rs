@@ -14,6 +14,7 @@ mod json;
 mod jwk;
 mod jwk_set;
 mod jws;
+mod key_material;
 mod public_key;
 mod roca;
 pub mod sign;
@@ -26,4 +27,6 @@ pub use jwk::Jwk;
 pub use jwk_set::{JwkSet, MAX_KEYS, MAX_SET_BYTES, Selection, SetProblem, Skipped};
 pub use jws::{Compact, Header, HeaderAlgorithm, MAX_TOKEN_BYTES, Type};
 pub(crate) use jws::{Name, malformed, without_input};
+#[cfg(feature = "keygen")]
+pub(crate) use key_material::KeyMaterial;
 pub use public_key::{KeyProblem, PublicKey};

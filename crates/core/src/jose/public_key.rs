@@ -6,19 +6,16 @@ use aws_lc_rs::{
     digest,
     signature::{self, ParsedPublicKey, RsaPublicKeyComponents},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     algorithm::{Algorithm, AlgorithmSet},
     base64url,
-    der::{self, Material},
+    key_material::KeyMaterial,
     roca,
 };
 
 const MIN_RSA_BITS: usize = 2048;
 const MAX_RSA_BITS: usize = 8192;
-/// Longest text of a single key that is looked at; an 8192-bit key in PEM has about 1,500 bytes.
-const MAX_TEXT: usize = 8192;
 
 /// Why a key is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,33 +161,7 @@ impl PublicKey {
     /// # Errors
     /// [`KeyProblem::Private`] for a PEM of a private key, [`KeyProblem::Unreadable`], and whatever the key itself is refused for.
     pub fn parse_text(text: &str) -> Result<Self, KeyProblem> {
-        let text = text.trim();
-        if text.len() > MAX_TEXT {
-            return Err(KeyProblem::Unreadable);
-        }
-        if let Some(armoured) = text.strip_prefix("-----BEGIN ") {
-            return Self::parse_pem(armoured);
-        }
-        let bytes = decode_hex(text).or_else(|| decode_base64(text)).ok_or(KeyProblem::Unreadable)?;
-        if bytes.len() == 32 { Self::ed25519(&bytes) } else { Self::parse_der(&bytes) }
-    }
-
-    fn parse_pem(armoured: &str) -> Result<Self, KeyProblem> {
-        let (label, body) = armoured.split_once("-----").ok_or(KeyProblem::Unreadable)?;
-        if label.ends_with("PRIVATE KEY") {
-            return Err(KeyProblem::Private);
-        }
-        let body =
-            body.strip_suffix("-----").and_then(|body| body.strip_suffix(label)).ok_or(KeyProblem::Unreadable)?;
-        let body = body.strip_suffix("-----END ").ok_or(KeyProblem::Unreadable)?;
-        let text: String = body.split_ascii_whitespace().collect();
-        let der = STANDARD.decode(text).map_err(|_| KeyProblem::Unreadable)?;
-        let material = match label {
-            "PUBLIC KEY" => der::subject_public_key_info(&der),
-            "RSA PUBLIC KEY" => der::rsa_public_key(&der),
-            _ => None,
-        };
-        Self::of_material(&material.ok_or(KeyProblem::Unreadable)?)
+        Self::of_material(&KeyMaterial::read_text(text)?)
     }
 
     /// A key from DER: SubjectPublicKeyInfo, or PKCS#1 RSAPublicKey.
@@ -198,16 +169,15 @@ impl PublicKey {
     /// # Errors
     /// [`KeyProblem::Unreadable`], and whatever the key itself is refused for.
     pub fn parse_der(der: &[u8]) -> Result<Self, KeyProblem> {
-        let material = der::subject_public_key_info(der).or_else(|| der::rsa_public_key(der));
-        Self::of_material(&material.ok_or(KeyProblem::Unreadable)?)
+        Self::of_material(&KeyMaterial::read_der(der)?)
     }
 
-    fn of_material(material: &Material<'_>) -> Result<Self, KeyProblem> {
+    pub(super) fn of_material(material: &KeyMaterial) -> Result<Self, KeyProblem> {
         match material {
-            Material::Ed25519(key) => Self::ed25519(key),
-            Material::P256(point) => affine(point, 32).and_then(|(x, y)| Self::p256(x, y)),
-            Material::P384(point) => affine(point, 48).and_then(|(x, y)| Self::p384(x, y)),
-            Material::Rsa { n, e } => Self::rsa(n, e, None),
+            KeyMaterial::Ed25519(key) => Self::ed25519(key),
+            KeyMaterial::P256(point) => affine(point, 32).and_then(|(x, y)| Self::p256(x, y)),
+            KeyMaterial::P384(point) => affine(point, 48).and_then(|(x, y)| Self::p384(x, y)),
+            KeyMaterial::Rsa { n, e } => Self::rsa(n, e, None),
         }
     }
 
@@ -333,23 +303,12 @@ fn check_rsa(n: &[u8], e: &[u8]) -> Result<(), KeyProblem> {
     Ok(())
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    if digits.is_empty() || !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
-}
-
-fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let joined: String = text.split_ascii_whitespace().collect();
-    STANDARD.decode(&joined).ok().or_else(|| base64url::decode(joined.trim_end_matches('=')).ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+
     use super::*;
+    use crate::jose::key_material::{MAX_TEXT, decode_hex};
 
     /// RFC 8410 §10.1.
     const PEM: &str = "-----BEGIN PUBLIC KEY-----\n\

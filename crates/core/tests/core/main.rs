@@ -10,10 +10,13 @@ mod handshake_vectors;
 mod header_vectors;
 mod issuer_captures;
 mod jose_examples;
+#[cfg(feature = "keygen")]
+mod keygen_vectors;
 mod keys_sim;
 mod path_vectors;
 mod redirect_vectors;
 mod request_props;
 mod strict_profile;
 mod vectors;
+mod webhook_vectors;
 mod wycheproof;

@@ -29,6 +29,7 @@ const READERS: &[(&str, &str)] = &[
     ("own/forward-family.json", "crates/server/tests/http/golden/vectors.rs"),
     ("own/redirect-targets.json", "crates/server/tests/http/golden/redirects.rs"),
     ("oauth2-proxy/openredirects.json", "crates/server/tests/http/golden/redirects.rs"),
+    ("own/webhook-hmac.json", "crates/core/tests/core/webhook_vectors.rs"),
     ("golden/license-jwt.json", "crates/core/tests/core/golden_license.rs"),
     ("rfc/rfc-examples.json", "crates/core/tests/core/jose_examples.rs"),
     ("ietf-jose-cookbook/jws/", "crates/core/tests/core/jose_examples.rs"),
@@ -54,6 +55,7 @@ const READERS: &[(&str, &str)] = &[
     ("wycheproof/rsa_signature_2048_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
     ("wycheproof/rsa_signature_3072_sha256_test.json", "crates/core/tests/core/wycheproof.rs"),
     ("wycheproof/rsa_signature_4096_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("keygen/keygen.json", "crates/core/tests/core/keygen_vectors.rs"),
     ("issuers/", "crates/core/tests/core/issuer_captures.rs"),
 ];
 

@@ -1,0 +1,174 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::reason::Reason;
+
+const DAY: u64 = 86_400;
+const T0: Timestamp = Timestamp::from_secs(1_800_000_000);
+const POLICY: LicensePolicy =
+    LicensePolicy { trust_for: Duration::from_secs(DAY), grace: Duration::from_secs(7 * DAY) };
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_millis(T0.as_millis() + secs * 1000)
+}
+
+fn days(days: i64) -> Timestamp {
+    at(days * DAY as i64)
+}
+
+fn observed(state: LicenseState, expires_at: Option<Timestamp>) -> Known {
+    let observation = Observation {
+        state,
+        license_id: Some("lic".to_owned()),
+        expires_at,
+        entitlements: BTreeSet::new(),
+        observed_at: T0,
+    };
+    Known { observation, confirmed_at: T0 }
+}
+
+/// The standing at `now`, confirmed that very moment.
+fn fresh(state: LicenseState, expires_at: Option<Timestamp>, now: Timestamp) -> Standing {
+    let known = Known { confirmed_at: now, ..observed(state, expires_at) };
+    derive(Some(&known), &POLICY, now, now)
+}
+
+#[test]
+fn every_state_has_its_verdict() {
+    use LicenseState as S;
+    let deny = |reason| Verdict::Deny { reason };
+    let grace = Verdict::ReadOnly { reason: Reason::LicenseExpiredGrace };
+    let far = Some(days(100));
+    for (state, expires_at, now, verdict, status) in [
+        (S::Active, None, days(0), Verdict::Allow, "active"),
+        (S::Active, far, days(0), Verdict::Allow, "active"),
+        (S::Active, far, days(86), Verdict::Allow, "expiring"),
+        (S::Active, far, days(100), grace, "expired"),
+        (S::Active, far, days(106), grace, "expired"),
+        (S::Active, far, days(107), deny(Reason::LicenseExpired), "expired"),
+        (S::ActiveBeyondExpiry, far, days(1000), Verdict::Allow, "active"),
+        (S::Expired, Some(days(-1)), days(0), grace, "expired"),
+        (S::Expired, Some(days(-7)), days(0), deny(Reason::LicenseExpired), "expired"),
+        (S::Expired, far, days(6), grace, "expired"),
+        (S::Expired, far, days(7), deny(Reason::LicenseExpired), "expired"),
+        (S::Expired, None, days(0), deny(Reason::LicenseExpired), "expired"),
+        (S::Suspended, far, days(0), deny(Reason::LicenseSuspended), "suspended"),
+        (S::Banned, far, days(0), deny(Reason::LicenseBanned), "banned"),
+        (S::None, None, days(0), deny(Reason::LicenseNone), "none"),
+        (S::Invalid, far, days(0), deny(Reason::LicenseInvalid), "unknown"),
+    ] {
+        let standing = fresh(state, expires_at, now);
+        assert_eq!((standing.verdict, standing.status), (verdict, status), "{state:?} {expires_at:?} {now:?}");
+    }
+}
+
+#[test]
+fn a_silent_provider_means_reading_only_and_then_not_knowing_and_never_a_verdict() {
+    let read_only = Verdict::ReadOnly { reason: Reason::LicenseUnknown };
+    let unknown = Verdict::Deny { reason: Reason::LicenseUnknown };
+    let known = observed(LicenseState::Active, None);
+    for (now, verdict, until) in [
+        (at(0), Verdict::Allow, Some(days(1))),
+        (at(DAY as i64 - 1), Verdict::Allow, Some(days(1))),
+        (days(1), read_only, Some(days(8))),
+        (days(7), read_only, Some(days(8))),
+        (days(8), unknown, None),
+    ] {
+        let standing = derive(Some(&known), &POLICY, now, now);
+        assert_eq!((standing.verdict, standing.until), (verdict, until), "{now:?}");
+    }
+    assert_eq!(derive(None, &POLICY, T0, T0).verdict, unknown);
+    for state in [LicenseState::Suspended, LicenseState::Banned, LicenseState::None, LicenseState::Invalid] {
+        let verdict = derive(Some(&observed(state, None)), &POLICY, days(2), T0).verdict;
+        assert_eq!(verdict, unknown, "{state:?}: not knowing makes nothing better");
+    }
+}
+
+#[test]
+fn a_clock_that_was_moved_back_brings_nothing_back() {
+    let known = Known { confirmed_at: days(10), ..observed(LicenseState::Active, Some(days(1))) };
+    let expired = Verdict::Deny { reason: Reason::LicenseExpired };
+    assert_eq!(derive(Some(&known), &POLICY, days(0), days(10)).verdict, expired);
+}
+
+#[test]
+fn days_of_grace_count_down_and_are_gone_with_it() {
+    let known = |confirmed_at| Known { confirmed_at, ..observed(LicenseState::Active, Some(days(0))) };
+    for (now, left) in
+        [(at(0), Some(7)), (at(1), Some(7)), (days(1), Some(6)), (at(7 * 86_400 - 1), Some(1)), (days(7), None)]
+    {
+        assert_eq!(derive(Some(&known(now)), &POLICY, now, now).grace_days(now), left, "{now:?}");
+    }
+    assert_eq!(fresh(LicenseState::Active, None, T0).grace_days(T0), None);
+}
+
+#[test]
+fn a_state_is_read_back_from_its_word() {
+    for state in LicenseState::ALL {
+        assert_eq!(LicenseState::parse(state.as_str()), Some(*state));
+    }
+    assert_eq!(LicenseState::parse("ACTIVE"), None);
+}
+
+fn observations() -> impl Strategy<Value = Observation> {
+    let entitlements =
+        prop::collection::btree_set(prop::sample::select(vec!["sso".to_owned(), "api".to_owned()]), 0..3);
+    (
+        prop::sample::select(LicenseState::ALL.to_vec()),
+        prop::option::of(-20_i64..40),
+        entitlements,
+        0_i64..40,
+        prop::option::of(Just("lic".to_owned())),
+    )
+        .prop_map(|(state, end, entitlements, seen, license_id)| Observation {
+            state,
+            license_id,
+            expires_at: end.map(days),
+            entitlements,
+            observed_at: days(seen),
+        })
+}
+
+proptest! {
+    #[test]
+    fn time_alone_never_gives_more(observation in observations(), confirmed in 0_i64..40, mut times in prop::collection::vec(-10_i64..90, 2..12)) {
+        let known = Known { observation, confirmed_at: days(confirmed) };
+        times.sort_unstable();
+        let ranks: Vec<u8> = times.iter().map(|at| derive(Some(&known), &POLICY, days(*at), T0).verdict.rank()).collect();
+        prop_assert!(ranks.is_sorted_by(|a, b| a >= b), "{ranks:?}");
+    }
+
+    #[test]
+    fn until_is_when_it_gets_less(observation in observations(), confirmed in 0_i64..40, now in 0_i64..60) {
+        let known = Known { observation, confirmed_at: days(confirmed) };
+        let standing = |now| derive(Some(&known), &POLICY, now, T0);
+        let here = standing(days(now));
+        if let Some(until) = here.until {
+            prop_assert!(until > days(now));
+            let before = Timestamp::from_millis(until.as_millis() - 1);
+            prop_assert_eq!(standing(before).verdict.rank(), here.verdict.rank());
+            prop_assert!(standing(until).verdict.rank() < here.verdict.rank());
+        } else {
+            prop_assert_eq!(here.verdict.rank(), 0);
+        }
+    }
+
+    #[test]
+    fn whatever_the_order_of_arrival_the_newest_observation_stands(seen in prop::collection::vec(observations(), 1..8), shuffle in any::<prop::sample::Index>()) {
+        let mut known: Option<Known> = None;
+        let start = shuffle.index(seen.len());
+        for (step, observation) in seen.iter().cycle().skip(start).take(seen.len()).enumerate() {
+            match plan(known.as_ref(), observation.clone(), days(step as i64)) {
+                Plan::Older => prop_assert!(known.as_ref().is_some_and(|known| known.observation.observed_at > observation.observed_at)),
+                Plan::Confirmed(new) | Plan::Changed { new, .. } => {
+                    prop_assert!(known.as_ref().and_then(|known| known.observation.license_id.as_ref()).is_none() || new.observation.license_id.is_some());
+                    known = Some(new);
+                }
+            }
+        }
+        let newest = seen.iter().map(|observation| observation.observed_at).max();
+        prop_assert_eq!(known.map(|known| known.observation.observed_at), newest);
+    }
+}
