@@ -314,7 +314,7 @@ pub fn plan_sign_out(session: &Session, asker: &Asker, now: Timestamp) -> Effect
     Effects::audited(event).with_revocation(session_ended(session, now, "sign_out"))
 }
 
-fn session_ended(session: &Session, now: Timestamp, why: &str) -> NewRevocation {
+pub(crate) fn session_ended(session: &Session, now: Timestamp, why: &str) -> NewRevocation {
     // The entry says nothing new once the session would be over anyway.
     let until = Some(session.expires_at.max(now));
     NewRevocation { scope: Scope::Session { id: session.id }, at: now, until, why: why.to_owned() }

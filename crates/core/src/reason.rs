@@ -80,7 +80,9 @@ impl Remedy {
             Self::UseSameBrowser => "Go back to the browser that asked for the link and open the link there.",
             Self::RefreshToken => "Get a new token from its issuer.",
             Self::ReplaceKey => "Use another API key, or have this one replaced.",
-            Self::RefreshCsrf => "Get a fresh CSRF token from GET /session and repeat the request.",
+            Self::RefreshCsrf => {
+                "Get a fresh CSRF token, from GET /session or by loading the page again, and repeat the request."
+            }
             Self::RetryLater => "Try again later.",
             Self::RenewLicense => "Renew or extend the license.",
             Self::AskOperator => "Ask whoever runs this installation.",
@@ -145,7 +147,8 @@ macro_rules! reasons {
                 match self { $(Self::$variant => Remedy::$remedy,)+ }
             }
 
-            /// Whether the same request can succeed later without any change.
+            /// Whether the same caller can succeed with the same request: later, or at once with what the
+            /// refusal brought along.
             pub const fn is_retryable(self) -> bool {
                 match self { $(Self::$variant => $retry,)+ }
             }
@@ -250,7 +253,7 @@ reasons! {
         "This account has been suspended.";
 
     /// No CSRF header.
-    CsrfMissing = "csrf_missing" 403 "csrf_failed" - 4001 RefreshCsrf false public
+    CsrfMissing = "csrf_missing" 403 "csrf_failed" - 4001 RefreshCsrf true public
         "The request changes something and carries no CSRF token.";
     /// CSRF header of another session.
     CsrfMismatch = "csrf_mismatch" 403 "csrf_failed" - 4001 RefreshCsrf false public

@@ -6,8 +6,11 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    audit::EventKind,
     decision::Denial,
+    effects::Effects,
     id::{OrgId, SessionId, UserId},
+    link::{Asker, session_ended},
     reason::Reason,
     secret::Secret,
     time::Timestamp,
@@ -138,6 +141,14 @@ impl Session {
     pub fn idle_expires_at(&self, limits: &SessionLimits) -> Timestamp {
         self.last_used_at.plus(limits.idle)
     }
+}
+
+/// Plans the end of `session` by its own person from another one of theirs; `by` is that session's name.
+pub fn plan_revoke(session: &Session, by: SessionId, asker: &Asker, now: Timestamp) -> Effects {
+    let mut event = asker.event(EventKind::SessionRevoked, now).about(session.user_id);
+    event.detail.more.insert("session".into(), session.id.to_string().into());
+    event.detail.more.insert("by_session".into(), by.to_string().into());
+    Effects::audited(event).with_revocation(session_ended(session, now, "revoked_by_its_person"))
 }
 
 /// Checks the two limits of a session.

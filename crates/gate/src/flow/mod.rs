@@ -2,6 +2,7 @@
 
 mod link_queue;
 pub mod mail_text;
+pub mod sessions;
 pub mod sign_in;
 
 pub use link_queue::{LinkStats, LinkWorker};

@@ -257,6 +257,11 @@ impl Gate {
         }
     }
 
+    /// When this process saw a session used last; `None` where memory does not have it.
+    pub fn last_used(&self, hash: &TokenHash) -> Option<doorward_core::time::Timestamp> {
+        self.0.records.session(hash).map(|entry| entry.last_used_at())
+    }
+
     /// Position of the last entry of the revocation log that was applied.
     pub fn revocation_seq(&self) -> i64 {
         self.0.revoked.seq()

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use doorward_core::{
     client,
     decision::{Decision, Denial},
@@ -17,12 +17,14 @@ use http::{HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Server, Site, harden, respond, respond::Want};
+use super::{Server, Site, guard, harden, respond, respond::Want};
 
 /// Largest body that our own routes read, in bytes.
 const BODY_LIMIT: usize = 16 * 1024;
 /// Longest time that a body of our own routes may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
+/// What a page's form sends.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The client as derived, owned.
 #[derive(Clone, Debug)]
@@ -126,23 +128,31 @@ impl Call {
     /// The answer to a decision that is a denial.
     pub fn answer(&self, decision: &Decision) -> Response<Body> {
         match &decision.outcome {
-            Err(denial) => respond::denial(denial, decision.id, &self.want, &self.site.pages),
+            Err(denial) => {
+                let mut response = respond::denial(denial, decision.id, &self.want, &self.site.pages);
+                guard::heal(self, denial, decision.caller.as_ref(), &mut response);
+                response
+            }
             Ok(_) => respond::denial(&Reason::Internal.into(), decision.id, &self.want, &self.site.pages),
         }
     }
 
-    /// Reads a small body as JSON or form, as its content type says.
+    /// Media type of the body, lower case, without parameters.
+    fn content_type(&self) -> String {
+        let kind = self.parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+    }
+
+    /// Whether a page's form was sent.
+    pub fn sends_form(&self) -> bool {
+        self.content_type() == FORM
+    }
+
+    /// Reads a small body whole and leaves it in place for the next reader.
     ///
     /// # Errors
     /// `payload_too_large`, `request_malformed`.
-    pub async fn read<T: DeserializeOwned>(&self) -> Result<Sent<T>, Denial> {
-        let kind = self.parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-        let essence = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        let is_form = essence == "application/x-www-form-urlencoded";
-        if !is_form && essence != "application/json" {
-            return Err(Denial::from(Reason::RequestMalformed)
-                .with_required("Content-Type: application/json or application/x-www-form-urlencoded"));
-        }
+    pub async fn buffer(&self) -> Result<Bytes, Denial> {
         let body = self.take_body().ok_or(Reason::Internal)?;
         let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
         let bytes = match read {
@@ -153,6 +163,21 @@ impl Call {
             Ok(Err(error)) => return Err(Denial::from(Reason::RequestMalformed).with_note(error.to_string())),
             Ok(Ok(body)) => body.to_bytes(),
         };
+        *self.body.lock().unwrap_or_else(PoisonError::into_inner) = Some(Body::from(bytes.clone()));
+        Ok(bytes)
+    }
+
+    /// Reads a small body as JSON or form, as its content type says.
+    ///
+    /// # Errors
+    /// `payload_too_large`, `request_malformed`.
+    pub async fn read<T: DeserializeOwned>(&self) -> Result<Sent<T>, Denial> {
+        let is_form = self.sends_form();
+        if !is_form && self.content_type() != "application/json" {
+            return Err(Denial::from(Reason::RequestMalformed)
+                .with_required("Content-Type: application/json or application/x-www-form-urlencoded"));
+        }
+        let bytes = self.buffer().await?;
         let value = if is_form {
             serde_urlencoded::from_bytes(&bytes).map_err(|error| error.to_string())
         } else {

@@ -7,6 +7,7 @@ pub mod cookies;
 pub mod docs;
 pub mod entry;
 pub mod front;
+pub mod guard;
 pub mod harden;
 pub mod health;
 pub mod login;
@@ -14,6 +15,7 @@ pub mod openapi;
 pub mod respond;
 pub mod routes;
 pub mod session;
+pub mod sessions;
 mod site;
 
 use std::{
@@ -34,7 +36,7 @@ use doorward_core::{
 };
 use doorward_gate::{assertion::Assertions, flow::sign_in::SignIn, gate::Gate};
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Request, Response, header};
 
 pub use self::site::{OwnRules, Site, SiteApp};
 use self::{
@@ -135,20 +137,17 @@ impl Server {
         }
     }
 
-    async fn route(&self, call: Call, route: &'static Route, rest: &str) -> Response<Body> {
+    async fn route(&self, mut call: Call, route: &'static Route, rest: &str) -> Response<Body> {
         // Forward-auth judges the path that it carries; every other route is found by its own.
         if !matches!(route.handler, Handler::Check(_))
             && let Err(denial) = RequestPath::parse(call.target(), PathMode::Strict)
         {
             return call.refuse(denial);
         }
-        let is_safe = matches!(call.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if route.checks_origin
-            && !is_safe
-            && let Err(denial) = csrf::check_origin(&call.parts.headers, &self.gate.policy().origins(&call.client.host))
-        {
-            return call.refuse(denial);
-        }
+        let caller = match guard::admit(&mut call, route).await {
+            Ok(caller) => caller,
+            Err(refused) => return *refused,
+        };
         match route.handler {
             Handler::Healthz => health::healthz(),
             Handler::Readyz => health::readyz(&call),
@@ -158,6 +157,9 @@ impl Server {
             Handler::Callback => login::callback(call).await,
             Handler::Logout => session::logout(call).await,
             Handler::Session => session::session(call, route.guard).await,
+            Handler::Sessions => sessions::list(call, caller).await,
+            Handler::RevokeSession | Handler::RevokeSessionForm => sessions::revoke(call, caller, rest).await,
+            Handler::RevokeOthers => sessions::revoke_others(call, caller).await,
             Handler::Whoami => session::whoami(call, route.guard).await,
             Handler::Check(dialect) => check::check(call, dialect, rest).await,
             Handler::AssertionJwks => docs::assertion_jwks(&call),

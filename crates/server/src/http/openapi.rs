@@ -17,10 +17,12 @@ pub fn document(base: &str) -> Value {
         let path = format!("{base}{}", route.path.replace('*', "{rest}"));
         let methods = if route.methods.is_empty() { &["GET", "POST", "PUT", "PATCH", "DELETE"] } else { route.methods };
         let item = paths.entry(path).or_default();
-        if route.path.ends_with('*') {
+        let parameter =
+            if route.path.ends_with('*') { Some("rest") } else { route.path.contains("{id}").then_some("id") };
+        if let Some(name) = parameter {
             item.insert(
                 "parameters".to_owned(),
-                json!([{ "name": "rest", "in": "path", "required": true, "schema": { "type": "string" } }]),
+                json!([{ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }]),
             );
         }
         for method in methods {
@@ -56,6 +58,7 @@ pub fn document(base: &str) -> Value {
                     "properties": { "token": { "type": "string" } },
                 },
                 "Session": session(),
+                "Sessions": sessions(),
                 "Whoami": whoami(),
             },
             "securitySchemes": {
@@ -88,7 +91,7 @@ fn operation(route: &Route, method: &str) -> Value {
         });
     }
     let mut operation = json!({
-        "operationId": format!("{}_{}", method.to_ascii_lowercase(), route.path.trim_matches('/').replace(['/', '-', '.', '*'], "_").trim_matches('_')),
+        "operationId": format!("{}_{}", method.to_ascii_lowercase(), route.path.trim_matches('/').replace(['{', '}'], "").replace(['/', '-', '.', '*'], "_").trim_matches('_')),
         "summary": route.summary,
         "responses": responses,
     });
@@ -115,9 +118,9 @@ fn content(handler: Handler, status: u16) -> Option<Value> {
         Some(json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } }))
     };
     match (handler, status) {
-        (Handler::Healthz | Handler::Readyz | Handler::RequestLink | Handler::Callback | Handler::Logout, 200) => {
-            json_of("Ok")
-        }
+        (Handler::Healthz | Handler::Readyz | Handler::RequestLink | Handler::Callback | Handler::Logout, 200)
+        | (Handler::RevokeSession | Handler::RevokeSessionForm, 200) => json_of("Ok"),
+        (Handler::Sessions, 200) => json_of("Sessions"),
         (Handler::Session, 200) => json_of("Session"),
         (Handler::Whoami, 200) => json_of("Whoami"),
         (Handler::LoginPage | Handler::CallbackPage | Handler::Docs, 200) => Some(json!({ "text/html": {} })),
@@ -164,6 +167,29 @@ fn session() -> Value {
             "method": { "type": "string" },
             "csrf_token": { "type": "string" },
             "created_at": time, "authenticated_at": time, "idle_expires_at": time, "expires_at": time,
+        },
+    })
+}
+
+fn sessions() -> Value {
+    let time = json!({ "type": "string", "format": "date-time" });
+    json!({
+        "type": "object", "required": ["sessions"],
+        "properties": {
+            "sessions": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["id", "current", "created_at", "last_used_at", "ip", "user_agent"],
+                    "properties": {
+                        "id": { "type": "string", "format": "uuid" },
+                        "current": { "type": "boolean", "description": "the session that asks" },
+                        "created_at": time, "last_used_at": time,
+                        "ip": { "type": ["string", "null"], "description": "client address at sign-in" },
+                        "user_agent": { "type": ["string", "null"] },
+                    },
+                },
+            },
         },
     })
 }

@@ -5,6 +5,7 @@ use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     dialect::Dialect,
     reason::Reason,
+    rule::CsrfMode,
 };
 
 /// Who may call a route of our own.
@@ -14,6 +15,8 @@ pub enum Guard {
     Open,
     /// Everybody; who it is makes a difference.
     Optional(CredentialSet),
+    /// Holders of one of these kinds of credential; others are refused before the handler sees them.
+    Required(CredentialSet),
     /// Proxies in `listen.trusted_proxies`; for others the route does not exist.
     Peer,
 }
@@ -30,6 +33,10 @@ pub enum Handler {
     Callback,
     Logout,
     Session,
+    Sessions,
+    RevokeSession,
+    RevokeSessionForm,
+    RevokeOthers,
     Whoami,
     Check(Dialect),
     AssertionJwks,
@@ -45,14 +52,20 @@ pub struct Route {
     pub handler: Handler,
     /// Methods; `GET` includes `HEAD`. Empty: any.
     pub methods: &'static [&'static str],
-    /// Path under `base_path`; a last segment `*` stands for the rest.
+    /// Path under `base_path`; a last segment `*` stands for the rest, a segment `{id}` for any one.
     pub path: &'static str,
     /// Also served without `base_path`.
     pub is_at_root: bool,
     /// Who may call it.
     pub guard: Guard,
-    /// Whether a changing request must come from our own pages (`Sec-Fetch-Site`, `Origin`).
-    pub checks_origin: bool,
+    /// What a changing request must show: that it comes from our own pages or an allowed origin
+    /// (`Sec-Fetch-Site`, `Origin`), and with [`CsrfMode::Token`] the session's token besides, in the header
+    /// `X-CSRF-Token` or in the field `csrf_token` of a form.
+    pub csrf: CsrfMode,
+    /// Whether it asks for a recent sign-in (`session.recent_auth`).
+    pub recent_auth: bool,
+    /// The page that a browser is led back to after it posted here and had to prove itself first.
+    pub back: &'static str,
     /// One line for the reference.
     pub summary: &'static str,
     /// What it answers when all is well.
@@ -63,7 +76,8 @@ pub struct Route {
 
 const ANY_CREDENTIAL: CredentialSet =
     CredentialSet::NONE.with(CredentialKind::Session).with(CredentialKind::ApiKey).with(CredentialKind::Bearer);
-const SESSION: CredentialSet = CredentialSet::NONE.with(CredentialKind::Session);
+/// Sessions alone.
+pub const SESSION: CredentialSet = CredentialSet::NONE.with(CredentialKind::Session);
 
 /// What every route has unless it says otherwise.
 const PLAIN: Route = Route {
@@ -72,10 +86,32 @@ const PLAIN: Route = Route {
     path: "",
     is_at_root: false,
     guard: Guard::Open,
-    checks_origin: false,
+    csrf: CsrfMode::Off,
+    recent_auth: false,
+    back: "",
     summary: "",
     answers: &[],
     refusals: &[],
+};
+
+/// What ends sessions of the caller: someone with a stolen cookie must not shut its owner out (ASVS 5.0 7.5.2).
+const REVOKE: Route = Route {
+    handler: Handler::RevokeSession,
+    methods: &["POST"],
+    guard: Guard::Required(SESSION),
+    csrf: CsrfMode::Token,
+    recent_auth: true,
+    back: "/sessions",
+    refusals: &[
+        Reason::NoCredential,
+        Reason::CsrfMissing,
+        Reason::CsrfMismatch,
+        Reason::CrossSite,
+        Reason::ReAuthRequired,
+        Reason::NotFound,
+        Reason::StoreUnavailable,
+    ],
+    ..PLAIN
 };
 
 /// Forward-auth in a proxy's dialect.
@@ -123,7 +159,7 @@ pub const ROUTES: &[Route] = &[
         handler: Handler::RequestLink,
         methods: &["POST"],
         path: "/login/request-link",
-        checks_origin: true,
+        csrf: CsrfMode::Origin,
         summary: "Ask for a sign-in link: `{email, return_to?}`, JSON or form. Always the same answer, never \
                   faster than `login.response_floor`",
         answers: &[(200, "`{\"ok\":true}`; a form gets the \"check your inbox\" page. Sets the login cookie")],
@@ -143,7 +179,7 @@ pub const ROUTES: &[Route] = &[
         handler: Handler::Callback,
         methods: &["POST"],
         path: "/login/callback",
-        checks_origin: true,
+        csrf: CsrfMode::Origin,
         summary: "Sign in: `{token}`, JSON or form, from the browser with the login cookie",
         answers: &[
             (303, "to the stored `return_to`; session and CSRF cookies"),
@@ -165,7 +201,7 @@ pub const ROUTES: &[Route] = &[
         handler: Handler::Logout,
         methods: &["POST"],
         path: "/logout",
-        checks_origin: true,
+        csrf: CsrfMode::Origin,
         summary: "Sign out: the session's row is deleted, cookies cleared, sockets closed",
         answers: &[(303, "pages: to `/login?signed_out`"), (200, "JSON callers: `{\"ok\":true}`")],
         refusals: &[Reason::CrossSite, Reason::StoreUnavailable],
@@ -183,6 +219,41 @@ pub const ROUTES: &[Route] = &[
         )],
         refusals: &[Reason::StoreUnavailable],
         ..PLAIN
+    },
+    Route {
+        handler: Handler::Sessions,
+        path: "/sessions",
+        guard: Guard::Required(SESSION),
+        summary: "The caller's sessions, the one last used first",
+        answers: &[(
+            200,
+            "`{sessions: [{id, current, created_at, last_used_at, ip, user_agent}]}`, or a page for a browser",
+        )],
+        refusals: &[Reason::NoCredential, Reason::StoreUnavailable],
+        ..PLAIN
+    },
+    Route {
+        handler: Handler::RevokeSession,
+        methods: &["DELETE"],
+        path: "/sessions/{id}",
+        summary: "End one of the caller's sessions; the current one: sign out. Its sockets and streams close within \
+                  a second",
+        answers: &[(200, "`{\"ok\":true}`")],
+        ..REVOKE
+    },
+    Route {
+        handler: Handler::RevokeSessionForm,
+        path: "/sessions/{id}/revoke",
+        summary: "The same, for the form of the page",
+        answers: &[(303, "to `/sessions`, or to `/login?signed_out`"), (200, "JSON callers: `{\"ok\":true}`")],
+        ..REVOKE
+    },
+    Route {
+        handler: Handler::RevokeOthers,
+        path: "/sessions/revoke-others",
+        summary: "End every session of the caller but the current one",
+        answers: &[(200, "`{\"ok\":true,\"ended\":n}`"), (303, "pages: to `/sessions`")],
+        ..REVOKE
     },
     Route {
         handler: Handler::Whoami,
@@ -238,8 +309,17 @@ impl Route {
             || *method == http::Method::HEAD && self.methods.contains(&"GET")
     }
 
-    /// Whether `path`, below `base_path`, is this route's; returns what `*` stands for.
+    /// Whether one of its methods changes something (RFC 9110 §9.2.1).
+    pub fn changes(&self) -> bool {
+        self.methods.iter().any(|method| *method != "GET")
+    }
+
+    /// Whether `path`, below `base_path`, is this route's; returns what `*` or `{id}` stands for.
     pub fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
+        if let Some((prefix, suffix)) = self.path.split_once("{id}") {
+            let id = path.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            return (!id.is_empty() && !id.contains('/')).then_some(id);
+        }
         match self.path.strip_suffix('*') {
             None => (path == self.path).then_some(""),
             // `/check/envoy/*` gives the rest with its slash: it is the original path.
@@ -251,7 +331,7 @@ impl Route {
 /// What stands at an address of ours.
 #[derive(Debug)]
 pub enum Found<'p> {
-    /// A route, and what its `*` stands for.
+    /// A route, and what its `*` or `{id}` stands for.
     Route(&'static Route, &'p str),
     /// Routes with other methods.
     OtherMethods(Vec<&'static str>),
@@ -311,10 +391,22 @@ mod tests {
     }
 
     #[test]
-    fn every_changing_route_that_browsers_use_checks_the_origin() {
+    fn an_id_is_one_segment_and_not_an_empty_one() {
+        let route = Route { path: "/things/{id}/revoke", ..PLAIN };
+        assert_eq!(route.matches("/things/7/revoke"), Some("7"));
+        for other in ["/things//revoke", "/things/7", "/things/7/8/revoke", "/things/revoke", "/things/7/revoke/"] {
+            assert_eq!(route.matches(other), None, "{other}");
+        }
+        assert_eq!(Route { path: "/things/{id}", ..PLAIN }.matches("/things/7"), Some("7"));
+    }
+
+    #[test]
+    fn every_changing_route_says_how_it_is_protected_from_other_sites() {
         for route in ROUTES {
-            let changes = route.methods.iter().any(|method| !matches!(*method, "GET"));
-            assert!(!changes || route.checks_origin, "{}", route.path);
+            assert!(!route.changes() || route.csrf != CsrfMode::Off, "{}", route.path);
+            // A token belongs to a session, so only a route that asks for one can check it.
+            assert!(route.csrf != CsrfMode::Token || matches!(route.guard, Guard::Required(_)), "{}", route.path);
+            assert!(!route.recent_auth || matches!(route.guard, Guard::Required(_)), "{}", route.path);
         }
     }
 }

@@ -34,7 +34,8 @@ pub fn rfc3339(at: Timestamp) -> String {
 pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
     let rule = match guard {
         Guard::Optional(kinds) => call.site.optional(kinds),
-        Guard::Open | Guard::Peer => call.site.optional(CredentialSet::NONE),
+        // Those of a route that asks for a credential were judged before its handler.
+        Guard::Open | Guard::Required(_) | Guard::Peer => call.site.optional(CredentialSet::NONE),
     };
     let decision = call.server.gate.peek(&call.facts(), rule).await;
     match &decision.outcome {

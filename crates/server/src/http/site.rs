@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     client::TrustedProxies,
-    credential::{CredentialKind, CredentialSet},
+    credential::CredentialSet,
     forward::IdentityField,
     redirect::{RedirectPolicy, ReturnTo},
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, PatternError, Require, Rule},
@@ -13,7 +13,10 @@ use doorward_core::{
 use doorward_gate::policy::Policy;
 use http::HeaderName;
 
-use super::cookies::Cookies;
+use super::{
+    cookies::Cookies,
+    routes::{Guard, ROUTES, Route},
+};
 use crate::{pages, proxy::Upstream};
 
 /// An app as the proxy needs it.
@@ -55,29 +58,67 @@ pub struct Site {
     pub own_rules: OwnRules,
 }
 
-/// The rules of our own routes, by the credentials that they look at.
+/// The rules of our own routes: those of the table, and those that only say who is calling.
 #[derive(Debug)]
-pub struct OwnRules(Vec<(CredentialSet, Arc<Rule>)>);
+pub struct OwnRules(Vec<(OwnKey, Arc<Rule>)>);
+
+/// What the rule of a route of our own depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OwnKey {
+    kinds: CredentialSet,
+    csrf: CsrfMode,
+    recent_auth: bool,
+    on_stale: OnStale,
+}
+
+impl OwnKey {
+    /// Who is calling a route that is open to all: old state is no reason to say "cannot tell".
+    fn optional(kinds: CredentialSet) -> Self {
+        Self { kinds, csrf: CsrfMode::Off, recent_auth: false, on_stale: OnStale::Allow }
+    }
+
+    fn required(route: &Route, kinds: CredentialSet) -> Self {
+        Self { kinds, csrf: route.csrf, recent_auth: route.recent_auth, on_stale: OnStale::Deny }
+    }
+}
 
 impl OwnRules {
-    /// The rules of every guard that a route can have.
+    /// The rules of every guard that a route has.
     ///
     /// # Errors
     /// None in practice: the pattern is fixed.
     pub fn new() -> Result<Self, PatternError> {
-        let session = CredentialSet::NONE.with(CredentialKind::Session);
-        let any = session.with(CredentialKind::ApiKey).with(CredentialKind::Bearer);
-        let rules =
-            [CredentialSet::NONE, session, any].map(|kinds| own_rule(kinds).map(|rule| (kinds, Arc::new(rule))));
-        rules.into_iter().collect::<Result<_, _>>().map(Self)
+        let mut keys = vec![OwnKey::optional(CredentialSet::NONE)];
+        for route in ROUTES {
+            let key = match route.guard {
+                Guard::Open | Guard::Peer => continue,
+                Guard::Optional(kinds) => OwnKey::optional(kinds),
+                Guard::Required(kinds) => OwnKey::required(route, kinds),
+            };
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys.into_iter().map(|key| Ok((key, Arc::new(own_rule(key)?)))).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn find(&self, key: OwnKey) -> Option<&Arc<Rule>> {
+        self.0.iter().find(|(known, _)| *known == key).map(|(_, rule)| rule)
     }
 }
 
 impl Site {
     /// The rule that tells who calls a route that is open to all; what is not listed looks at nothing.
     pub fn optional(&self, kinds: CredentialSet) -> &Arc<Rule> {
-        let found = self.own_rules.0.iter().find(|(known, _)| *known == kinds);
-        found.map_or(&self.own_rules.0[0].1, |(_, rule)| rule)
+        self.own_rules.find(OwnKey::optional(kinds)).unwrap_or(&self.own_rules.0[0].1)
+    }
+
+    /// The rule of a route that asks for a credential; `None` for the others.
+    pub fn required(&self, route: &Route) -> Option<&Arc<Rule>> {
+        match route.guard {
+            Guard::Required(kinds) => self.own_rules.find(OwnKey::required(route, kinds)),
+            Guard::Open | Guard::Optional(_) | Guard::Peer => None,
+        }
     }
 
     /// Judges a `return_to`; what is not ours becomes `/`.
@@ -86,18 +127,18 @@ impl Site {
     }
 }
 
-fn own_rule(kinds: CredentialSet) -> Result<Rule, PatternError> {
+fn own_rule(key: OwnKey) -> Result<Rule, PatternError> {
     let path = PathPattern::parse("/*")?;
     Ok(Rule {
         name: "own route".into(),
         host: "".into(),
         path,
         methods: Vec::new(),
-        access: Access::Credential(kinds),
-        csrf: CsrfMode::Off,
+        access: Access::Credential(key.kinds),
+        csrf: key.csrf,
         license: LicenseMode::None,
-        on_stale: OnStale::Allow,
-        require: Require::default(),
+        on_stale: key.on_stale,
+        require: Require { recent_auth: key.recent_auth, ..Require::default() },
         app: usize::MAX,
         paths: PathMode::Strict,
         forward_authorization: false,

@@ -10,6 +10,7 @@ pub mod demo;
 mod denied;
 mod docs;
 mod profile;
+mod sessions;
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use self::{
     denied::{Denied, denied},
     docs::docs,
     profile::{Profile, profile},
+    sessions::{Sessions, sessions},
     sign_in::{CheckInbox, Confirm, Login, check_inbox, confirm, elsewhere, login, signed_out},
 };
 

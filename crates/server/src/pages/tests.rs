@@ -2,16 +2,18 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use doorward_core::{
     decision::Denial,
-    id::{DecisionId, MailId, UserId},
+    id::{DecisionId, MailId, SessionId, UserId},
     principal::SubjectId,
     reason::{Exposure, Reason, Remedy},
-    session::SignInMethod,
+    session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
     user::Email,
 };
 use doorward_store::Mail;
+use http::Method;
 
 use super::*;
+use crate::http::routes;
 
 const AT: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// What a page must not take over as it is, in any place where somebody else's text goes.
@@ -52,6 +54,28 @@ fn profile_page(email: &Email, subject: &SubjectId) -> String {
             client: Some(Ipv4Addr::LOCALHOST.into()),
         },
     )
+}
+
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+/// The first is the one that asks.
+fn sessions_page(count: u8, user_agent: Option<&str>) -> String {
+    let listed: Vec<_> = (0..count)
+        .map(|n| Session {
+            id: SessionId::mint(AT, [n; 10]),
+            hash: TokenHash::of(&[n]),
+            user_id: UserId::mint(AT, [1; 10]),
+            org_id: None,
+            method: SignInMethod::MagicLink,
+            created_at: AT,
+            authenticated_at: AT,
+            last_used_at: AT,
+            expires_at: AT,
+            ip: Some(Ipv4Addr::LOCALHOST.into()),
+            user_agent: user_agent.map(str::to_owned),
+        })
+        .collect();
+    sessions(&site(), &Sessions { sessions: &listed, current: listed[0].id, csrf: "aGVsbG8" })
 }
 
 fn inbox_page(email: &str, return_to: &str, in_demo: bool) -> String {
@@ -99,6 +123,8 @@ fn samples() -> Vec<(String, String)> {
         ("docs", docs(&site)),
         ("signed-out", signed_out(&site)),
         ("profile", profile_page(&email(), &user)),
+        ("sessions", sessions_page(2, Some(FIREFOX))),
+        ("sessions-one", sessions_page(1, None)),
         ("demo-app", demo::app(&site, "/auth", "http://127.0.0.1:8080", &identity("alice@example.com"))),
         ("demo-app-stranger", demo::app(&site, "/auth", "http://127.0.0.1:8080", &[])),
         ("mailbox", demo::mailbox(&site, &[mail_of("Sign in to app", link), mail_of("Sign in to app", link)])),
@@ -186,8 +212,8 @@ fn no_page_has_inline_script_or_style_or_loads_from_elsewhere() {
             assert!(!path.contains("/assets/") || known.iter().any(|asset| asset == path), "{name}: {path}");
         }
         for action in attributes(&html, "action") {
-            let ours = ["/auth/login/request-link", "/auth/login/callback", "/auth/logout"];
-            assert!(ours.contains(&action), "{name}: {action}");
+            let found = routes::find("/auth", &Method::POST, action);
+            assert!(matches!(found, routes::Found::Route(..)), "{name}: {action}");
         }
     }
 }
@@ -226,6 +252,7 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
         ("app header name", {
             Box::new(|text| demo::app(&site, "/auth", "http://h", &[(text.to_owned(), "v".to_owned())]))
         }),
+        ("session device", Box::new(|text| sessions_page(2, Some(text)))),
         ("mail subject", Box::new(|text| demo::mail(&site, &mail_of(text, "text")))),
         ("mail text", Box::new(|text| demo::mail(&site, &mail_of("subject", text)))),
         ("mail link", Box::new(|text| demo::mail(&site, &mail_of("s", &format!("http://a.test/{text} ."))))),

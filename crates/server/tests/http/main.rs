@@ -5,6 +5,7 @@
 mod assertion;
 mod attacks;
 mod cli;
+mod csrf;
 mod door;
 mod forward_auth;
 mod golden;
@@ -12,6 +13,7 @@ mod hosts;
 mod process;
 mod provoke;
 mod proxy;
+mod sessions;
 mod sign_in;
 mod smuggling;
 #[allow(dead_code, reason = "a harness for all subjects; which of its verbs are in use changes with them")]

@@ -1,0 +1,92 @@
+//! The sessions of one person: what they see of them, and how they end them.
+
+use doorward_core::{
+    decision::Denial,
+    id::{SessionId, UserId},
+    link::Asker,
+    session::{self, Session},
+    time::Now,
+};
+use doorward_store::End;
+
+use crate::gate::Gate;
+
+/// Rounds in which others are ended. The store lists a bounded number at once; sessions that begin meanwhile
+/// were not meant.
+const ROUNDS: usize = 16;
+
+/// The sessions of `user` that are not over, the one last used first.
+///
+/// # Errors
+/// `store_unavailable`.
+pub async fn list(gate: &Gate, user: UserId, now: Now) -> Result<Vec<Session>, Denial> {
+    let limits = gate.policy().sessions;
+    let mut sessions = gate.store().sessions_of(user).await?;
+    for session in &mut sessions {
+        // A use is written within a minute or so; of those that came through here it is known at once.
+        if let Some(used) = gate.last_used(&session.hash) {
+            session.last_used_at = session.last_used_at.max(used);
+        }
+    }
+    sessions.retain(|session| session::check(session, session.last_used_at, &limits, now.wall).is_ok());
+    sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used_at, session.id)));
+    Ok(sessions)
+}
+
+/// Ends the session `id` of `user` on the order of their session `by`. `None`: `user` has no such session, whoever
+/// else may have it.
+///
+/// # Errors
+/// `store_unavailable`: it may live on.
+pub async fn revoke(
+    gate: &Gate,
+    user: UserId,
+    by: SessionId,
+    id: SessionId,
+    asker: &Asker,
+    now: Now,
+) -> Result<Option<Session>, Denial> {
+    let sessions = gate.store().sessions_of(user).await?;
+    match sessions.iter().find(|session| session.id == id) {
+        Some(session) => end(gate, session, by, asker, now).await,
+        None => Ok(None),
+    }
+}
+
+/// Ends every session of `user` but `keep`, and says how many there were.
+///
+/// # Errors
+/// `store_unavailable`: some may live on; those that ended stay ended.
+pub async fn revoke_others(gate: &Gate, user: UserId, keep: SessionId, asker: &Asker, now: Now) -> Result<u64, Denial> {
+    let mut ended = 0;
+    for _ in 0..ROUNDS {
+        let mut others = gate.store().sessions_of(user).await?;
+        others.retain(|session| session.id != keep && session.created_at <= now.wall);
+        if others.is_empty() {
+            break;
+        }
+        for session in &others {
+            ended += u64::from(end(gate, session, keep, asker, now).await?.is_some());
+        }
+    }
+    Ok(ended)
+}
+
+async fn end(
+    gate: &Gate,
+    session: &Session,
+    by: SessionId,
+    asker: &Asker,
+    now: Now,
+) -> Result<Option<Session>, Denial> {
+    let effects = session::plan_revoke(session, by, asker, now.wall);
+    let ended = gate.store().end_session(session.hash, effects).await?;
+    gate.forget_session(&session.hash);
+    match ended {
+        End::Ended(session) => {
+            tracing::info!(user = %session.user_id, session = %session.id, %by, "revoked by its person");
+            Ok(Some(session))
+        }
+        End::Unknown => Ok(None),
+    }
+}

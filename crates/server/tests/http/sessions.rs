@@ -1,0 +1,191 @@
+//! `/sessions`: people see where they are signed in, and end what they do not know.
+
+use std::time::Duration;
+
+use doorward_testkit::wire::Answer;
+use serde_json::{Value, json};
+
+use crate::world::{Caller, Request, World, json as body, outcome, set_cookies};
+
+const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
+const ADA: &str = "ada@example.com";
+const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+const MINUTE: Duration = Duration::from_secs(60);
+
+async fn list(browser: &mut Caller) -> Vec<Value> {
+    let answer = browser.get("/auth/sessions").await;
+    assert_eq!(outcome(&answer), (200, None), "{answer:?}");
+    body(&answer)["sessions"].as_array().unwrap().clone()
+}
+
+fn id(session: &Value) -> String {
+    session["id"].as_str().unwrap().to_owned()
+}
+
+/// The name of the browser's own session.
+async fn own(browser: &mut Caller) -> String {
+    let listed = list(browser).await;
+    id(listed.iter().find(|session| session["current"] == true).unwrap())
+}
+
+/// A changing request with the session's token in the header.
+async fn change(browser: &mut Caller, method: &str, path: &str) -> Answer {
+    let token = browser.cookie("__Host-doorward_csrf").unwrap_or_default().to_owned();
+    browser.ask(Request::new(method, path).with("X-CSRF-Token", token)).await
+}
+
+/// The same as the form of the page sends it.
+async fn submit(browser: &mut Caller, path: &str) -> Answer {
+    let token = browser.cookie("__Host-doorward_csrf").unwrap_or_default().to_owned();
+    let kind = "application/x-www-form-urlencoded";
+    let form = Request::new("POST", path).with("Sec-Fetch-Mode", "navigate").with("Content-Type", kind);
+    browser.ask(form.body(format!("csrf_token={token}"))).await
+}
+
+#[tokio::test]
+async fn people_see_their_own_sessions_with_device_address_and_last_use() {
+    let world = World::start(RULES).await;
+    let mut phone = world.visitor().with("User-Agent", FIREFOX);
+    phone.sign_in(&world.mailbox, ADA).await;
+    world.browser("eve@example.com").await;
+    world.advance(2 * MINUTE).await;
+    let mut desk = world.browser(ADA).await;
+    world.advance(MINUTE).await;
+    assert_eq!(phone.get("/x").await.status, 200);
+
+    let listed = list(&mut desk).await;
+    assert_eq!(listed.len(), 2, "nobody else's: {listed:?}");
+    // Both are in use at this moment; the younger one stands first.
+    let [by_desk, by_phone] = &listed[..] else { panic!() };
+    assert_eq!((&by_phone["current"], &by_desk["current"]), (&json!(false), &json!(true)));
+    assert_eq!((&by_phone["user_agent"], &by_phone["ip"]), (&json!(FIREFOX), &json!("127.0.0.1")));
+    assert_eq!(by_phone["created_at"], "2027-01-15T08:00:00Z");
+    assert_eq!(by_phone["last_used_at"], "2027-01-15T08:03:00Z", "the use that just was");
+    assert_eq!((&by_desk["created_at"], &by_desk["user_agent"]), (&json!("2027-01-15T08:02:00Z"), &Value::Null));
+    let members: Vec<_> = by_phone.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, ["created_at", "current", "id", "ip", "last_used_at", "user_agent"]);
+
+    let page = desk.ask(Request::get("/auth/sessions").with("Sec-Fetch-Mode", "navigate")).await;
+    let text = page.text();
+    assert_eq!(outcome(&page), (200, None));
+    assert!(text.contains("Firefox on Linux") && text.contains("(this device)"), "{text}");
+    assert!(text.contains("15 January 2027, 08:03 UTC") && text.contains("127.0.0.1"), "{text}");
+
+    world.advance(58 * MINUTE).await;
+    assert_eq!(desk.get("/x").await.status, 200);
+    world.advance(2 * MINUTE).await;
+    assert_eq!(list(&mut desk).await.len(), 1, "one that is over is not shown, whether swept or not");
+}
+
+#[tokio::test]
+async fn nobody_signed_in_sees_no_list_and_a_browser_is_led_to_sign_in() {
+    let world = World::start(RULES).await;
+    assert_eq!(outcome(&world.anonymous().get("/auth/sessions").await), (401, Some("no_credential")));
+    let token = world.issuer.mint(&world.claims());
+    assert_eq!(outcome(&world.bearer(&token).get("/auth/sessions").await), (401, Some("no_credential")));
+    let page = world.visitor().ask(Request::get("/auth/sessions").with("Sec-Fetch-Mode", "navigate")).await;
+    assert_eq!((page.status, page.header("location")), (302, Some("/auth/login?return_to=%2Fauth%2Fsessions")));
+}
+
+#[tokio::test]
+async fn a_person_ends_one_of_their_sessions_and_nobody_elses() {
+    let world = World::start(RULES).await;
+    let (mut phone, mut desk) = (world.browser(ADA).await, world.browser(ADA).await);
+    let mut eve = world.browser("eve@example.com").await;
+    let (phones, eves) = (own(&mut phone).await, own(&mut eve).await);
+
+    let unknown = "01a06f3c-2c00-7000-8000-000000000000";
+    let mut refusals = Vec::new();
+    for name in [eves.as_str(), unknown, "none", "revoke-others"] {
+        let refused = change(&mut desk, "DELETE", &format!("/auth/sessions/{name}")).await;
+        assert_eq!(outcome(&refused), (404, Some("not_found")), "{name}");
+        let mut told = body(&refused);
+        told.as_object_mut().unwrap().remove("decision_id");
+        refusals.push(told);
+    }
+    assert!(refusals.windows(2).all(|pair| pair[0] == pair[1]), "whether it exists is not told: {refusals:?}");
+    assert_eq!(eve.get("/x").await.status, 200);
+
+    let ended = change(&mut desk, "DELETE", &format!("/auth/sessions/{phones}")).await;
+    assert_eq!((outcome(&ended), body(&ended)), ((200, None), json!({ "ok": true })));
+    assert_eq!(phone.get("/x").await.status, 401);
+    assert_eq!(desk.get("/x").await.status, 200);
+    let again = change(&mut desk, "DELETE", &format!("/auth/sessions/{phones}")).await;
+    assert_eq!(outcome(&again), (404, Some("not_found")));
+}
+
+#[tokio::test]
+async fn a_person_ends_all_other_sessions_and_keeps_the_one_at_hand() {
+    let world = World::start(RULES).await;
+    let mut others = [world.browser(ADA).await, world.browser(ADA).await];
+    world.advance(MINUTE).await;
+    let mut desk = world.browser(ADA).await;
+    let mut eve = world.browser("eve@example.com").await;
+    let ended = change(&mut desk, "POST", "/auth/sessions/revoke-others").await;
+    assert_eq!((outcome(&ended), body(&ended)), ((200, None), json!({ "ok": true, "ended": 2 })));
+    for other in &mut others {
+        assert_eq!(other.get("/x").await.status, 401);
+    }
+    assert_eq!((desk.get("/x").await.status, eve.get("/x").await.status), (200, 200));
+    assert_eq!(list(&mut desk).await.len(), 1);
+    let again = change(&mut desk, "POST", "/auth/sessions/revoke-others").await;
+    assert_eq!(body(&again)["ended"], 0);
+}
+
+#[tokio::test]
+async fn ending_the_session_at_hand_is_signing_out() {
+    let world = World::start(RULES).await;
+    for method in ["DELETE", "POST"] {
+        world.advance(MINUTE).await;
+        let mut desk = world.browser(ADA).await;
+        let copy = desk.clone();
+        let name = own(&mut desk).await;
+        let out = match method {
+            "DELETE" => change(&mut desk, "DELETE", &format!("/auth/sessions/{name}")).await,
+            _ => submit(&mut desk, &format!("/auth/sessions/{name}/revoke")).await,
+        };
+        let to = (method == "POST").then_some("/auth/login?signed_out");
+        assert_eq!((out.status, out.header("location")), (if to.is_some() { 303 } else { 200 }, to), "{out:?}");
+        assert_eq!(desk.cookie("__Host-doorward_sid"), None, "{:?}", set_cookies(&out));
+        assert_eq!(copy.clone().get("/x").await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn the_buttons_of_the_page_work_without_a_script() {
+    let world = World::start(RULES).await;
+    let (mut phone, mut desk) = (world.browser(ADA).await, world.browser(ADA).await);
+    world.advance(MINUTE).await;
+    let mut third = world.browser(ADA).await;
+    let phones = own(&mut phone).await;
+    let page = desk.ask(Request::get("/auth/sessions").with("Sec-Fetch-Mode", "navigate")).await.text();
+    let action = format!("action=\"/auth/sessions/{phones}/revoke\"");
+    let token = format!("name=\"csrf_token\" value=\"{}\"", desk.cookie("__Host-doorward_csrf").unwrap());
+    assert!(page.contains(&action) && page.contains(&token), "{page}");
+
+    let ended = submit(&mut desk, &format!("/auth/sessions/{phones}/revoke")).await;
+    assert_eq!((ended.status, ended.header("location")), (303, Some("/auth/sessions")));
+    assert_eq!((phone.get("/x").await.status, third.get("/x").await.status), (401, 200));
+    let ended = submit(&mut desk, "/auth/sessions/revoke-others").await;
+    assert_eq!((ended.status, ended.header("location")), (303, Some("/auth/sessions")));
+    assert_eq!((third.get("/x").await.status, desk.get("/x").await.status), (401, 200));
+}
+
+#[tokio::test]
+async fn whoever_holds_a_stolen_cookie_long_after_the_sign_in_cannot_shut_its_owner_out() {
+    let world = World::start(RULES).await;
+    let mut owner = world.browser(ADA).await;
+    let mut stolen = world.browser(ADA).await;
+    let name = own(&mut owner).await;
+    world.advance(5 * MINUTE).await;
+    for (method, path) in [
+        ("DELETE", format!("/auth/sessions/{name}")),
+        ("POST", format!("/auth/sessions/{name}/revoke")),
+        ("POST", "/auth/sessions/revoke-others".to_owned()),
+    ] {
+        let refused = change(&mut stolen, method, &path).await;
+        assert_eq!(outcome(&refused), (401, Some("re_auth_required")), "{path}");
+        assert_eq!(body(&refused)["max_age_seconds"], 300);
+    }
+    assert_eq!(owner.get("/x").await.status, 200);
+}
