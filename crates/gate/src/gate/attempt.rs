@@ -1,6 +1,6 @@
 //! One pass over a request: find its rule, authenticate, authorize.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use doorward_core::{
     api_key,
@@ -82,7 +82,7 @@ impl Gate {
             }
             Err(denial) => return Step::Done(self.decision(now, policy, index, None, Err(denial))),
         };
-        let caller = match self.authenticate(&credential, rule, policy, now, loaded) {
+        let caller = match self.authenticate(&credential, rule, policy, now, loaded, facts.client) {
             Step::Done(Ok(caller)) => caller,
             Step::Done(Err((denial, caller))) => {
                 return Step::Done(self.decision(now, policy, index, caller, Err(denial)));
@@ -130,13 +130,14 @@ impl Gate {
         policy: &Policy,
         now: Now,
         loaded: Option<Loaded>,
+        client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         match credential {
-            Credential::Session(Some(token)) => self.session(token.hash(), rule, policy, now, loaded),
+            Credential::Session(Some(token)) => self.session(token.hash(), rule, policy, now, loaded, client),
             // No token that was ever minted looks like this; the store need not be asked.
             Credential::Session(None) => Step::Done(Err((Reason::SessionUnknown.into(), None))),
             Credential::ApiKey(text) => match api_key::hash_presented(text) {
-                Ok(hash) => self.api_key(hash, rule, now, loaded),
+                Ok(hash) => self.api_key(hash, rule, now, loaded, client),
                 Err(denial) => Step::Done(Err((denial, None))),
             },
             Credential::Bearer(text) => {
@@ -154,6 +155,7 @@ impl Gate {
     }
 
     #[allow(clippy::type_complexity, reason = "see authenticate")]
+    #[allow(clippy::too_many_arguments, reason = "facts of one request")]
     fn session(
         &self,
         hash: TokenHash,
@@ -161,6 +163,7 @@ impl Gate {
         policy: &Policy,
         now: Now,
         loaded: Option<Loaded>,
+        client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let answer = match loaded {
             Some(Loaded::Session(answer)) => Some(answer),
@@ -173,7 +176,12 @@ impl Gate {
         };
         match self.judge_record(rule, now, answer, kept, Reason::SessionUnknown, check) {
             Judged::Good(entry) => Step::Done(Ok(Caller::Session(entry))),
-            Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
+            Judged::Bad(denial, entry) => {
+                if self.is_in_vain(&denial, client) {
+                    self.0.records.drop_session(&hash);
+                }
+                Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal)))))
+            }
             Judged::Ask => Step::Need(Need::Session(hash)),
         }
     }
@@ -185,6 +193,7 @@ impl Gate {
         rule: &Rule,
         now: Now,
         loaded: Option<Loaded>,
+        client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let answer = match loaded {
             Some(Loaded::Key(answer)) => Some(answer),
@@ -197,7 +206,12 @@ impl Gate {
         };
         match self.judge_record(rule, now, answer, kept, Reason::ApiKeyNotFound, check) {
             Judged::Good(entry) => Step::Done(Ok(Caller::Key(entry))),
-            Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
+            Judged::Bad(denial, entry) => {
+                if self.is_in_vain(&denial, client) {
+                    self.0.records.drop_key(&hash);
+                }
+                Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal)))))
+            }
             Judged::Ask => Step::Need(Need::Key(hash)),
         }
     }
@@ -238,6 +252,16 @@ impl Gate {
             Judged::Bad(denial, entry) => Step::Done(Err((denial, entry.map(|entry| Arc::clone(&entry.principal))))),
             Judged::Ask => Step::Need(Need::Legacy(hash, Box::new(claims))),
         }
+    }
+
+    /// Whether the store has confirmed a refusal; then the look-up counts for its client. What is dead is not kept
+    /// either: it would be confirmed again without end.
+    fn is_in_vain(&self, denial: &Denial, client: IpAddr) -> bool {
+        let is_verdict = !denial.reason.is_fault() && denial.reason != Reason::RateLimited;
+        if is_verdict {
+            self.looked_up_in_vain(client);
+        }
+        is_verdict
     }
 
     /// Judges a record by the store's `answer`, or without one by what is `kept` in memory, which may say yes,

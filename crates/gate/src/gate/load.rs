@@ -1,6 +1,6 @@
 //! What a decision had to wait for: records of the store, and the verdict on a token.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use doorward_core::{
     decision::Denial,
@@ -15,6 +15,7 @@ use doorward_store::LinkIdentity;
 use super::Gate;
 use crate::{
     issuer::VerifiedToken,
+    rate::{ClientNet, UNKNOWN_CREDENTIALS},
     records::{KeyEntry, LegacyEntry, SessionEntry},
 };
 
@@ -36,13 +37,42 @@ pub(super) enum Need {
 }
 
 impl Gate {
-    pub(super) async fn load(&self, need: Need) -> Loaded {
+    pub(super) async fn load(&self, need: Need, client: IpAddr) -> Loaded {
         match need {
             Need::Token(verdict) => Loaded::Token(verdict.await),
-            Need::Session(hash) => Loaded::Session(self.load_session(hash).await),
-            Need::Key(hash) => Loaded::Key(self.load_key(hash).await),
             Need::Legacy(hash, claims) => Loaded::Legacy(self.load_legacy(hash, *claims).await),
+            Need::Session(hash) => Loaded::Session(match self.may_look_up(&hash, client) {
+                Ok(()) => self.load_session(hash).await,
+                Err(denial) => Err(denial),
+            }),
+            Need::Key(hash) => {
+                let is_known = self.0.records.key(&hash).is_some();
+                Loaded::Key(match if is_known { Ok(()) } else { self.has_room(client) } {
+                    Ok(()) => self.load_key(hash).await,
+                    Err(denial) => Err(denial),
+                })
+            }
         }
+    }
+
+    /// Whether the store may be asked for a session on behalf of `client`. One that is in memory always may be
+    /// asked for: whoever has a session that this process knows is never held back by others behind one address.
+    ///
+    /// # Errors
+    /// `rate_limited`, once that client has had too many looked up in vain.
+    pub fn may_look_up(&self, session: &TokenHash, client: IpAddr) -> Result<(), Denial> {
+        self.0.records.session(session).map_or_else(|| self.has_room(client), |_| Ok(()))
+    }
+
+    /// Counts a look-up that found nothing good.
+    pub fn looked_up_in_vain(&self, client: IpAddr) {
+        // One over the limit finds out with its next request.
+        let _ = self.0.unknown.check(&ClientNet::of(client));
+    }
+
+    fn has_room(&self, client: IpAddr) -> Result<(), Denial> {
+        let fits = self.0.unknown.has_room(&ClientNet::of(client));
+        self.0.unknown.told(UNKNOWN_CREDENTIALS.0, fits).map(|_| ()).map_err(Denial::limited)
     }
 
     pub(super) async fn load_session(&self, hash: TokenHash) -> Result<Option<Arc<SessionEntry>>, Denial> {

@@ -36,6 +36,7 @@ use crate::{
     observe::Observe,
     owned::OwnedFacts,
     policy::Policy,
+    rate::{ClientNet, Limiter, UNKNOWN_CREDENTIALS},
     records::{Records, SessionEntry},
     revoked::Revoked,
     window::WindowState,
@@ -43,6 +44,9 @@ use crate::{
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
+
+/// Clients whose look-ups in vain are counted.
+const UNKNOWN_CLIENTS: usize = 65_536;
 
 /// A verdict, at once or after somebody was asked.
 pub enum Checked {
@@ -87,6 +91,8 @@ pub(crate) struct Inner {
     pub(crate) issuers: ArcSwap<Issuers>,
     pub(crate) store: Store,
     pub(crate) records: Records,
+    /// Look-ups in vain, by client.
+    unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
     pub(crate) revocations: tokio::sync::broadcast::Sender<Arc<doorward_core::revocation::Revocation>>,
     pub(crate) observer: Box<dyn Observe>,
@@ -147,6 +153,7 @@ impl Gate {
         let (revocations, _) = tokio::sync::broadcast::channel(1024);
         let nobodys = CsrfKeys { current: CsrfKey::new(&Secret::new(parts.clock.random())), previous: None };
         let gate = Self(Arc::new(Inner {
+            unknown: Limiter::new(UNKNOWN_CREDENTIALS.1, UNKNOWN_CLIENTS, parts.clock.clone()),
             ids: Ids { start: parts.clock.random(), next: AtomicU64::new(0) },
             clock: parts.clock,
             policy: ArcSwap::new(parts.policy),
@@ -234,7 +241,7 @@ impl Gate {
         loop {
             match self.attempt(facts, &Judge::Own(Arc::clone(rule)), &policy, now, loaded) {
                 Step::Done(decision) => return decision,
-                Step::Need(need) => loaded = Some(self.load(need).await),
+                Step::Need(need) => loaded = Some(self.load(need, facts.client).await),
             }
         }
     }
@@ -285,7 +292,7 @@ impl Gate {
                 let policy = Arc::clone(policy);
                 let facts = OwnedFacts::of(facts);
                 Checked::Pending(Box::pin(async move {
-                    let loaded = gate.load(need).await;
+                    let loaded = gate.load(need, facts.as_facts().client).await;
                     // Time has passed while waiting; limits are judged by the time of the answer.
                     let now = gate.0.clock.now();
                     let facts = facts.as_facts();

@@ -69,6 +69,11 @@ limits! {
         "401 `code_invalid` whatever is typed: 429 would tell that there is such a user";
 }
 
+/// Store look-ups for sessions and API keys that turned out to be nobody's, from one client (rule 8: a refusal is
+/// confirmed by the store, bounded per client). Counted in each process for itself, because what it keeps from
+/// the store is that process's load.
+pub const UNKNOWN_CREDENTIALS: (&str, Quota) = ("unknown-credential", Quota::per_minute(120));
+
 /// What is counted: never the thing itself, so that no counter holds an address.
 pub type LimitKey = TokenHash;
 

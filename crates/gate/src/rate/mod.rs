@@ -27,7 +27,7 @@ use governor::{
 use quick_cache::unsync::Cache;
 
 pub use self::{
-    limits::{Answer, Limit, LimitKey, Limits, MemoryLimits, Taken},
+    limits::{Answer, Limit, LimitKey, Limits, MemoryLimits, Taken, UNKNOWN_CREDENTIALS},
     net::ClientNet,
 };
 use crate::clock::Clock;

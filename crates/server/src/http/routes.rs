@@ -204,7 +204,7 @@ pub const ROUTES: &[Route] = &[
         csrf: CsrfMode::Origin,
         summary: "Sign out: the session's row is deleted, cookies cleared, sockets closed",
         answers: &[(303, "pages: to `/login?signed_out`"), (200, "JSON callers: `{\"ok\":true}`")],
-        refusals: &[Reason::CrossSite, Reason::StoreUnavailable],
+        refusals: &[Reason::CrossSite, Reason::RateLimited, Reason::StoreUnavailable],
         ..PLAIN
     },
     Route {
@@ -217,7 +217,7 @@ pub const ROUTES: &[Route] = &[
             "`{authenticated, user, method, csrf_token, created_at, authenticated_at, \
                           idle_expires_at, expires_at}`; `{\"authenticated\":false}` for everybody else",
         )],
-        refusals: &[Reason::StoreUnavailable],
+        refusals: &[Reason::RateLimited, Reason::StoreUnavailable],
         ..PLAIN
     },
     Route {
@@ -261,7 +261,7 @@ pub const ROUTES: &[Route] = &[
         guard: Guard::Optional(ANY_CREDENTIAL),
         summary: "The caller as the server sees it: principal, method, client address",
         answers: &[(200, "JSON, or a page for a browser")],
-        refusals: &[Reason::StoreUnavailable, Reason::KeysUnavailable],
+        refusals: &[Reason::RateLimited, Reason::StoreUnavailable, Reason::KeysUnavailable],
         ..PLAIN
     },
     check(Dialect::Nginx, "/check/nginx", "Forward-auth for nginx `auth_request`: answers 2xx, 401 or 403 only"),

@@ -29,8 +29,8 @@ pub fn rfc3339(at: Timestamp) -> String {
 /// Who is calling a route that is open to all.
 ///
 /// # Errors
-/// Faults only: a credential that does not hold makes the caller anonymous here, but "cannot tell now" is
-/// not "nobody".
+/// Faults and `rate_limited` only: a credential that does not hold makes the caller anonymous here, but "cannot
+/// tell now" is not "nobody".
 pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
     let rule = match guard {
         Guard::Optional(kinds) => call.site.optional(kinds),
@@ -39,7 +39,7 @@ pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
     };
     let decision = call.server.gate.peek(&call.facts(), rule).await;
     match &decision.outcome {
-        Err(denial) if denial.reason.is_fault() => Err(denial.clone()),
+        Err(denial) if denial.reason.is_fault() || denial.reason == Reason::RateLimited => Err(denial.clone()),
         _ => Ok(decision),
     }
 }
@@ -163,8 +163,13 @@ pub async fn logout(call: Call) -> Response<Body> {
     };
     if let Some(hash) = presented {
         let now = call.server.gate.clock().now();
-        if let Err(denial) = call.server.sign_in.sign_out(hash, login::asker(&call), now).await {
+        if let Err(denial) = call.server.gate.may_look_up(&hash, call.client.ip) {
             return call.refuse(denial);
+        }
+        match call.server.sign_in.sign_out(hash, login::asker(&call), now).await {
+            Ok(Some(_)) => {}
+            Ok(None) => call.server.gate.looked_up_in_vain(call.client.ip),
+            Err(denial) => return call.refuse(denial),
         }
         call.server.gate.forget_session(&hash);
     }

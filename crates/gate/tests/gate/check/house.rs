@@ -249,11 +249,17 @@ pub(super) struct Asked {
     pub(super) method: Method,
     pub(super) target: String,
     pub(super) headers: HeaderMap,
+    client: IpAddr,
 }
 
 impl Asked {
     pub(super) fn get(target: &str) -> Self {
-        Self { method: Method::GET, target: target.to_owned(), headers: HeaderMap::new() }
+        let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { method: Method::GET, target: target.to_owned(), headers: HeaderMap::new(), client }
+    }
+
+    pub(super) fn from(self, client: &str) -> Self {
+        Self { client: client.parse().unwrap(), ..self }
     }
 
     pub(super) fn post(target: &str) -> Self {
@@ -280,7 +286,7 @@ impl Asked {
             host: "app.example",
             target: &self.target,
             headers: &self.headers,
-            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            client: self.client,
             is_upgrade: is_websocket_upgrade(&self.method, &self.headers),
         }
     }

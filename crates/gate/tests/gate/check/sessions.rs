@@ -198,3 +198,54 @@ async fn a_record_is_found_also_where_memory_has_forgotten_it() {
     house.gate.forget_session(&session.hash);
     assert!(house.gate.session_record(session.hash).await.unwrap().is_none());
 }
+
+/// A session cookie that nobody was ever given.
+fn made_up(n: u16) -> OpaqueToken {
+    let [high, low] = n.to_be_bytes();
+    OpaqueToken::mint(std::array::from_fn(|at| [high, low][at % 2]))
+}
+
+#[tokio::test]
+async fn cookies_made_up_by_one_client_cost_the_store_a_bounded_number_of_questions() {
+    let house = house().await;
+    let ada = house.user("ada@example.com").await;
+    let (token, _) = house.signed_in(&ada).await;
+    let ask = |n: u16, client: &str| Asked::get("/x").session(&made_up(n)).from(client);
+    assert_eq!(house.ask(&Asked::get("/x").session(&token).from("2001:db8:1:2::1")).await, Ok(()));
+    let mut seen = std::collections::BTreeMap::new();
+    for n in 0..500 {
+        // A host that has a whole /64 is one client.
+        let verdict = house.ask(&ask(n, &format!("2001:db8:1:2::{n:x}"))).await.unwrap_err();
+        *seen.entry(verdict.code()).or_insert(0) += 1;
+    }
+    assert_eq!(seen, [("rate_limited", 380), ("session_unknown", 120)].into());
+
+    let over = house.decide(&ask(500, "2001:db8:1:2::9")).await.outcome.unwrap_err();
+    let budget = over.detail().unwrap().budget.unwrap();
+    assert_eq!((budget.policy, budget.remaining, over.retry_after()), ("unknown-credential", 0, Some(1)));
+    assert_eq!(house.ask(&ask(500, "192.0.2.1")).await, Err(Reason::SessionUnknown), "others are not held back");
+    let known = Asked::get("/x").session(&token).from("2001:db8:1:2::1");
+    assert_eq!(house.ask(&known).await, Ok(()), "nor is whoever is known, behind the same address");
+    house.advance(Duration::from_secs(3)).await;
+    house.store.close().await;
+    let client = ask(501, "2001:db8:1:2::1");
+    for _ in 0..6 {
+        assert_eq!(house.ask(&client).await, Err(Reason::StoreUnavailable), "a fault costs nobody a look-up");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_session_is_confirmed_a_bounded_number_of_times() {
+    let house = house().await;
+    let ada = house.user("ada@example.com").await;
+    let (token, _) = house.signed_in(&ada).await;
+    let request = Asked::get("/x").session(&token);
+    assert_eq!(house.ask(&request).await, Ok(()));
+    house.advance(IDLE).await;
+    for n in 0..120 {
+        assert_eq!(house.ask(&request).await, Err(Reason::SessionIdle), "{n}");
+    }
+    assert_eq!(house.ask(&request).await, Err(Reason::RateLimited));
+    house.advance(Duration::from_secs(1)).await;
+    assert_eq!(house.ask(&request).await, Err(Reason::SessionIdle), "and again as time passes");
+}
