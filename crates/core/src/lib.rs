@@ -13,6 +13,7 @@ pub mod audit;
 pub mod client;
 pub mod credential;
 pub mod csrf;
+pub mod cutover;
 pub mod decision;
 pub mod dialect;
 pub mod effects;
