@@ -13,7 +13,8 @@ use crate::{
     consume::link_state,
     memory::Tables,
     op::{Read, Write},
-    sql::{DbError, Sql, one, statements, values},
+    sql::{DbError, Sql, all, one, statements, values},
+    store::page,
     users::{read_user, user_columns},
 };
 
@@ -35,6 +36,7 @@ statements! {
     END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2",
     PASSWORD = concat!("SELECT ", user_columns!(), ", users.password_hash FROM users \
         WHERE email = $1 AND password_hash IS NOT NULL"),
+    PASSWORDS = "SELECT password_hash FROM users WHERE password_hash IS NOT NULL ORDER BY id DESC LIMIT $1",
     SET_PASSWORD = concat!("UPDATE users SET password_hash = $2 WHERE id = $1 RETURNING ", user_columns!()),
 }
 
@@ -118,6 +120,15 @@ impl Store {
     /// [`StoreError`].
     pub async fn password(&self, email: Email) -> Result<Option<(User, Secret<String>)>, StoreError> {
         self.read(Password { email }).await
+    }
+
+    /// Password hashes of the users who were made last, `limit` at most: what they cost is to be learnt from them,
+    /// not whose they are.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn password_hashes(&self, limit: u32) -> Result<Vec<Secret<String>>, StoreError> {
+        self.read(Passwords { limit }).await
     }
 
     /// Sets or removes a user's password hash; its form is not checked here.
@@ -405,6 +416,26 @@ impl Read for Password {
     async fn sql(&self, sql: &mut impl Sql) -> Result<Self::Out, DbError> {
         let Some(mut row) = one(sql, &PASSWORD, values![&self.email]).await? else { return Ok(None) };
         Ok(Some((read_user(&mut row)?, Secret::new(row.column()?))))
+    }
+}
+
+struct Passwords {
+    limit: u32,
+}
+
+impl Read for Passwords {
+    type Out = Vec<Secret<String>>;
+    const NAME: &'static str = "password_hashes";
+
+    fn memory(&self, tables: &Tables) -> Result<Self::Out, DbError> {
+        let mut found: Vec<_> = tables.passwords.iter().collect();
+        found.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(**id));
+        found.truncate(usize::try_from(page(self.limit)).unwrap_or(0));
+        Ok(found.into_iter().map(|(_, hash)| hash.clone()).collect())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Self::Out, DbError> {
+        all(sql.rows(&PASSWORDS, values![page(self.limit)]).await?, |row| row.column().map(Secret::new))
     }
 }
 

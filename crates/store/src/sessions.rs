@@ -58,20 +58,10 @@ fn read_session(row: &mut Row) -> Result<Session, DbError> {
     })
 }
 
-const fn method_word(method: SignInMethod) -> &'static str {
-    match method {
-        SignInMethod::MagicLink => "magic_link",
-        SignInMethod::Code => "code",
-        SignInMethod::Oidc => "oidc",
-        SignInMethod::Password => "password",
-    }
-}
-
 impl FromCell for SignInMethod {
     fn from_cell(cell: Cell) -> Option<Self> {
         let word = String::from_cell(cell)?;
-        let all = [Self::MagicLink, Self::Code, Self::Oidc, Self::Password];
-        all.into_iter().find(|&method| method_word(method) == word)
+        Self::ALL.into_iter().find(|method| method.as_str() == word)
     }
 }
 
@@ -91,7 +81,7 @@ pub(crate) async fn insert_session(sql: &mut impl Sql, session: &Session) -> Res
             &session.hash,
             session.user_id,
             session.org_id,
-            method_word(session.method),
+            session.method.as_str(),
             session.created_at,
             session.authenticated_at,
             session.last_used_at,

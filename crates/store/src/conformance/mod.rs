@@ -49,6 +49,7 @@ macro_rules! for_each_case {
             users_come_in_pages_in_the_order_of_their_ids,
             a_ban_counts_the_version_up_and_an_unknown_user_is_named,
             an_identity_belongs_to_one_user,
+            password_hashes_are_read_of_the_newest_users_first_and_of_nobody_else,
             a_link_is_found_and_consumed_once,
             a_hundred_callers_consume_a_link_once,
             a_link_of_a_user_who_changed_is_not_consumed,

@@ -3,6 +3,7 @@ use std::time::Duration;
 use doorward_core::{
     effects::Effects,
     id::UserId,
+    secret::Secret,
     user::{LinkStatus, User},
 };
 
@@ -103,4 +104,21 @@ pub async fn an_identity_belongs_to_one_user(a: Store, b: Store) {
         let (id, outcome) = outcome.unwrap();
         assert_eq!(outcome == LinkIdentity::Linked, id == owner);
     }
+}
+
+pub async fn password_hashes_are_read_of_the_newest_users_first_and_of_nobody_else(a: Store, b: Store) {
+    let mut users = [stored_user(&a).await, stored_user(&a).await, stored_user(&a).await];
+    users.sort_unstable_by_key(|user| user.id);
+    let read = async |limit| {
+        let hashes = b.password_hashes(limit).await.unwrap();
+        hashes.iter().map(|hash| hash.expose().clone()).collect::<Vec<_>>()
+    };
+    assert!(read(10).await.is_empty());
+    for (user, hash) in users.iter().zip(["first", "second"]) {
+        a.set_password(user.id, Some(Secret::new(hash.to_owned())), Effects::default()).await.unwrap();
+    }
+    assert_eq!(read(10).await, ["second", "first"]);
+    assert_eq!(read(1).await, ["second"]);
+    a.set_password(users[1].id, None, Effects::default()).await.unwrap();
+    assert_eq!(read(10).await, ["first"]);
 }
