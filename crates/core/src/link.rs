@@ -262,15 +262,12 @@ pub struct NewSession {
     pub replaces: Option<Session>,
 }
 
-/// Plans the use of `link`: what the store commits in one transaction, with the audit rows and the
-/// revocation of the session that is replaced.
-///
-/// Call [`check`] first; nothing is checked here. The store applies the plan only if the link is still
-/// unused and the user still has the version in the link.
-pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLink, Effects) {
-    let mut event = new.asker.event(EventKind::SessionCreated, now).about(link.user_id);
-    event.detail.more.insert("link".into(), link.id.to_string().into());
+/// Plans a session of `user`, with its audit rows and the revocation of the session that it replaces. The first
+/// audit row is the one about the new session.
+pub fn plan_session(user: UserId, new: NewSession, now: Timestamp) -> (Session, Effects) {
+    let mut event = new.asker.event(EventKind::SessionCreated, now).about(user);
     event.detail.more.insert("session".into(), new.id.to_string().into());
+    event.detail.more.insert("method".into(), new.method.as_str().into());
     let mut effects = Effects::audited(event);
     if let Some(old) = &new.replaces {
         let mut ended = new.asker.event(EventKind::SessionEnded, now).about(old.user_id);
@@ -282,7 +279,7 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
     let session = Session {
         id: new.id,
         hash: new.hash,
-        user_id: link.user_id,
+        user_id: user,
         org_id: None,
         method: new.method,
         created_at: now,
@@ -292,6 +289,20 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
         ip: new.asker.ip,
         user_agent: new.asker.user_agent,
     };
+    (session, effects)
+}
+
+/// Plans the use of `link`: what the store commits in one transaction, with the audit rows and the
+/// revocation of the session that is replaced.
+///
+/// Call [`check`] first; nothing is checked here. The store applies the plan only if the link is still
+/// unused and the user still has the version in the link.
+pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLink, Effects) {
+    let replaces = new.replaces.as_ref().map(|old| old.hash);
+    let (session, mut effects) = plan_session(link.user_id, new, now);
+    if let Some(created) = effects.audit.first_mut() {
+        created.detail.more.insert("link".into(), link.id.to_string().into());
+    }
     let plan = ConsumeLink {
         link: link.id,
         user_id: link.user_id,
@@ -301,7 +312,7 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
         at: now,
         requires: None,
         session,
-        replaces: new.replaces.map(|old| old.hash),
+        replaces,
     };
     (plan, effects)
 }

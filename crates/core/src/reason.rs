@@ -286,9 +286,12 @@ reasons! {
     /// Wrong code.
     CodeInvalid = "code_invalid" 401 "unauthorized" - 4001 RequestLink false public
         "The code is not valid.";
-    /// Password sign-in is over.
+    /// No such address, or not its password; nobody is told which.
+    PasswordInvalid = "password_invalid" 401 "unauthorized" - 4001 RequestLink false public
+        "Mail address or password is not right.";
+    /// The soak window is closed.
     LegacyLoginDisabled = "legacy_login_disabled" 410 "gone" - 4001 RequestLink false public
-        "Signing in with a password has been switched off.";
+        "Passwords and tokens of the old system are no longer accepted here.";
 
     /// No such key.
     ApiKeyNotFound = "api_key_not_found" 401 "unauthorized" "invalid_token" 4001 ReplaceKey false public

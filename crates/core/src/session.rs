@@ -98,6 +98,21 @@ pub enum SignInMethod {
     Password,
 }
 
+impl SignInMethod {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::MagicLink, Self::Code, Self::Oidc, Self::Password];
+
+    /// The word in the store, in answers, metrics and audit rows.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MagicLink => "magic_link",
+            Self::Code => "code",
+            Self::Oidc => "oidc",
+            Self::Password => "password",
+        }
+    }
+}
+
 /// A session as the store keeps it. The token itself is nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {

@@ -14,6 +14,8 @@ pub mod issuer;
 pub mod mail;
 pub mod observe;
 mod owned;
+#[cfg(feature = "sign-in")]
+pub mod passwords;
 pub mod policy;
 pub mod rate;
 mod records;

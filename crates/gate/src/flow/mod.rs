@@ -2,6 +2,7 @@
 
 mod link_queue;
 pub mod mail_text;
+pub mod password;
 pub mod sessions;
 pub mod sign_in;
 

@@ -67,6 +67,12 @@ limits! {
     CodePerUser = "code-user" Quota::per_hour(20),
         "user, over all codes, in browsers that have not signed in as that user before",
         "401 `code_invalid` whatever is typed: 429 would tell that there is such a user";
+    /// Tries to sign in with a password.
+    PasswordPerClient = "password-client" Quota::per_minute(10), "client", "429 `rate_limited`";
+    /// Tries to sign in with a password to one address; the right password starts it anew. Whoever is shut out of
+    /// the password by others still signs in by a link.
+    PasswordPerAddress = "password-address" Quota::per_hour(10),
+        "mail address, whether or not there is such a user; the right password starts it anew", "429 `rate_limited`";
 }
 
 /// Store look-ups for sessions and API keys that turned out to be nobody's, from one client (rule 8: a refusal is
@@ -86,6 +92,12 @@ impl Limit {
     /// The key of a mail address.
     pub fn address(email: &Email) -> LimitKey {
         TokenHash::of(format!("address\0{email}").as_bytes())
+    }
+
+    /// The key of what was typed as a mail address, which may be none.
+    pub fn typed(text: &str) -> LimitKey {
+        Email::parse(text)
+            .map_or_else(|| TokenHash::of(format!("typed\0{text}").as_bytes()), |email| Self::address(&email))
     }
 
     /// The key of a mail address in one browser.

@@ -96,6 +96,7 @@ fn heading(reason: Reason) -> &'static str {
         R::LinkMismatch => "This account could not be linked",
         R::MissingToken | R::LinkInvalid => "This link does not work",
         R::CodeInvalid => "This code does not work",
+        R::PasswordInvalid => "This sign-in did not work",
         R::LegacyLoginDisabled => "Passwords are no longer used here",
 
         R::CsrfMissing | R::CsrfMismatch => "This page is out of date",

@@ -315,7 +315,7 @@ async fn provoke(reason: Reason) -> Provoked {
         Reason::LinkReused => stage().await.using_a_link(2, Duration::ZERO, false).await,
         Reason::LinkMismatch => NotYet("licenses: the provider's subject of an address"),
         Reason::CodeInvalid => NotYet("codes beside sign-in links"),
-        Reason::LegacyLoginDisabled => NotYet("the soak window"),
+        Reason::LegacyLoginDisabled | Reason::PasswordInvalid => NotYet("the soak window"),
 
         Reason::ApiKeyNotFound => {
             let key = api_key::mint([7; 32]).text;
