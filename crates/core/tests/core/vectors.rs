@@ -55,6 +55,7 @@ const READERS: &[(&str, &str)] = &[
     ("wycheproof/rsa_signature_2048_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
     ("wycheproof/rsa_signature_3072_sha256_test.json", "crates/core/tests/core/wycheproof.rs"),
     ("wycheproof/rsa_signature_4096_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
+    ("keygen/keygen.json", "crates/server/tests/http/cli/license.rs"),
     ("keygen/keygen.json", "crates/core/tests/core/keygen_vectors.rs"),
     ("issuers/", "crates/core/tests/core/issuer_captures.rs"),
 ];

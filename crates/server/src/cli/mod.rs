@@ -9,6 +9,7 @@ mod docs;
 mod explain;
 mod fetch;
 mod init;
+mod license;
 mod output;
 mod serve;
 mod sessions;
@@ -78,6 +79,9 @@ pub enum Command {
     /// Sessions.
     #[command(subcommand)]
     Sessions(sessions::Sessions),
+    /// Licenses.
+    #[command(subcommand)]
+    License(license::License),
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -158,6 +162,7 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(&clock, out),
         Command::Docs(docs) => docs.run(out),
         Command::Check => wait_for(check::run(load(), &clock, out)),
+        Command::License(license) => license.run(&load()?, &clock, out),
         Command::Explain(explain) => wait_for(explain.run(&load()?, &clock, out)),
         Command::Users(users) => with_store(&load()?, &clock, async |store| users.run(store, &clock, out).await),
         Command::Sessions(sessions) => {

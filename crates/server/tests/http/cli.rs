@@ -1,5 +1,7 @@
 //! The built executable: what commands print, what they leave behind, how they end.
 
+mod license;
+
 use std::{
     fs,
     path::Path,
