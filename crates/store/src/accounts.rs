@@ -1,4 +1,4 @@
-//! Changes to a user: ban, role, license subject, address, password of the soak window.
+//! Changes to a user: ban, role, license subject, password of the soak window.
 
 use doorward_core::{
     effects::Effects,
@@ -9,8 +9,7 @@ use doorward_core::{
 };
 
 use crate::{
-    Changed, ConfirmEmail, EmailChange, LinkSubject, Store, StoreError,
-    consume::link_state,
+    Changed, LinkSubject, Store, StoreError,
     memory::Tables,
     op::{Read, Write},
     sql::{DbError, Sql, all, one, statements, values},
@@ -29,11 +28,6 @@ statements! {
     PROMOTE = "UPDATE users SET external_subject = $2, link_status = 'linked', candidate_subject = NULL \
         WHERE id = $1 AND link_status = 'pending_verify' AND candidate_subject = $2",
     USER_NOW = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1"),
-    SET_EMAIL = "UPDATE users SET email = $3, email_verified = TRUE, version = version + 1 \
-        WHERE id = $1 AND version = $2 AND banned_at IS NULL",
-    USE_EMAIL_LINK = "UPDATE links SET used_at = $2 WHERE id = $1 AND user_id = $3 AND purpose = 'email_change' \
-        AND new_email = $4 AND used_at IS NULL AND voided_at IS NULL",
-    END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND hash <> $2",
     PASSWORD = concat!("SELECT ", user_columns!(), ", users.password_hash FROM users \
         WHERE email = $1 AND password_hash IS NOT NULL"),
     PASSWORDS = "SELECT password_hash FROM users WHERE password_hash IS NOT NULL ORDER BY id DESC LIMIT $1",
@@ -87,31 +81,6 @@ impl Store {
     /// [`StoreError`].
     pub async fn promote(&self, id: UserId, subject: String, effects: Effects) -> Result<LinkSubject, StoreError> {
         self.write(SetSubject { id, subject, pending: true }, effects).await
-    }
-
-    /// Gives a user another address, proven, if the user still has `version`; counts the version up. Sessions stay.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn update_email(
-        &self,
-        id: UserId,
-        version: i64,
-        to: Email,
-        effects: Effects,
-    ) -> Result<EmailChange, StoreError> {
-        self.write(UpdateEmail { id, version, to }, effects).await
-    }
-
-    /// Uses the link that confirms a new address: marks it, changes the address, counts the version up (older links
-    /// are void) and ends every session of the user but one; all in one transaction.
-    ///
-    /// The caller has checked the link and puts the revocation of the ended sessions into the effects.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn confirm_email(&self, plan: ConfirmEmail, effects: Effects) -> Result<EmailChange, StoreError> {
-        self.write(Confirm { plan }, effects).await
     }
 
     /// The user with this address and a password hash, in bcrypt or PHC form.
@@ -293,110 +262,6 @@ impl Write for SetSubject {
             (Some(0), Some(_)) => LinkSubject::NotPending,
             (Some(_), Some(user)) => LinkSubject::Linked(user),
         })
-    }
-}
-
-struct UpdateEmail {
-    id: UserId,
-    version: i64,
-    to: Email,
-}
-
-fn email_in_memory(tables: &mut Tables, id: UserId, version: i64, to: &Email) -> EmailChange {
-    let Some(user) = tables.users.get_mut(&id) else { return EmailChange::Unknown };
-    if user.version != version || user.banned_at.is_some() {
-        return EmailChange::UserChanged;
-    }
-    if tables.users_by_email.get(to).is_some_and(|owner| *owner != id) {
-        return EmailChange::Taken;
-    }
-    let old = std::mem::replace(&mut user.email, to.clone());
-    user.email_verified = true;
-    user.version += 1;
-    let now = user.clone();
-    tables.users_by_email.remove(&old);
-    tables.users_by_email.insert(to.clone(), id);
-    EmailChange::Changed(now)
-}
-
-async fn email_in_sql(sql: &mut impl Sql, id: UserId, version: i64, to: &Email) -> Result<EmailChange, DbError> {
-    let touched = sql.execute_if_unique(&SET_EMAIL, values![id, version, to]).await?;
-    Ok(match (touched, user_now(sql, id).await?) {
-        (None, _) => EmailChange::Taken,
-        (Some(_), None) => EmailChange::Unknown,
-        (Some(0), Some(_)) => EmailChange::UserChanged,
-        (Some(_), Some(user)) => EmailChange::Changed(user),
-    })
-}
-
-impl Write for UpdateEmail {
-    type Out = EmailChange;
-    const NAME: &'static str = "update_email";
-
-    fn commits(out: &EmailChange) -> bool {
-        matches!(out, EmailChange::Changed(_))
-    }
-
-    fn memory(&self, tables: &mut Tables) -> Result<EmailChange, DbError> {
-        Ok(email_in_memory(tables, self.id, self.version, &self.to))
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<EmailChange, DbError> {
-        email_in_sql(sql, self.id, self.version, &self.to).await
-    }
-}
-
-struct Confirm {
-    plan: ConfirmEmail,
-}
-
-impl Write for Confirm {
-    type Out = EmailChange;
-    const NAME: &'static str = "confirm_email";
-
-    fn commits(out: &EmailChange) -> bool {
-        matches!(out, EmailChange::Changed(_))
-    }
-
-    fn memory(&self, tables: &mut Tables) -> Result<EmailChange, DbError> {
-        let ConfirmEmail { link, user_id, user_version, to, at, keep } = &self.plan;
-        let Some(row) = tables.links.get(link).filter(|row| row.user_id == *user_id) else {
-            return Ok(EmailChange::Unknown);
-        };
-        if row.used_at.is_some() {
-            return Ok(EmailChange::AlreadyUsed);
-        }
-        if row.voided_at.is_some() {
-            return Ok(EmailChange::Voided);
-        }
-        if !matches!(&row.purpose, doorward_core::link::LinkPurpose::EmailChange { to: asked } if asked == to) {
-            return Ok(EmailChange::Unknown);
-        }
-        let out = email_in_memory(tables, *user_id, *user_version, to);
-        if Self::commits(&out) {
-            if let Some(row) = tables.links.get_mut(link) {
-                row.used_at = Some(*at);
-            }
-            tables.sessions.retain(|hash, session| session.user_id != *user_id || Some(hash) == keep.as_ref());
-        }
-        Ok(out)
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<EmailChange, DbError> {
-        let ConfirmEmail { link, user_id, user_version, to, at, keep } = &self.plan;
-        if sql.execute(&USE_EMAIL_LINK, values![*link, *at, *user_id, to]).await? == 0 {
-            return Ok(match link_state(sql, *link).await? {
-                Some(state) if state.user_id == *user_id && state.used => EmailChange::AlreadyUsed,
-                Some(state) if state.user_id == *user_id && state.voided => EmailChange::Voided,
-                Some(_) | None => EmailChange::Unknown,
-            });
-        }
-        let out = email_in_sql(sql, *user_id, *user_version, to).await?;
-        if Self::commits(&out) {
-            let keep: &[u8] = keep.as_ref().map_or(&[], |hash| hash.as_bytes());
-            sql.execute(&END_OTHERS, values![*user_id, keep]).await?;
-        }
-        Ok(out)
     }
 }
 

@@ -3,7 +3,7 @@
 use doorward_core::{effects::Effects, id::JobRunId, time::Timestamp};
 
 use crate::{
-    BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun, Store, StoreError,
+    Store, StoreError,
     memory::Tables,
     op::{Read, Write},
     sql::{Cell, DbError, FromCell, Row, Sql, all, statements, values},
@@ -12,6 +12,71 @@ use crate::{
 
 /// Longest error text that is kept, in bytes.
 const ERROR_MAX: usize = 500;
+
+/// A run of a job that is about to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewJobRun {
+    /// Its id.
+    pub id: JobRunId,
+    /// Name of the job.
+    pub job: String,
+    /// The moment of the schedule that it is for; one run each.
+    pub scheduled_for: Timestamp,
+    /// When it begins.
+    pub at: Timestamp,
+    /// Until when it is this process's; an unfinished run may be begun again afterwards.
+    pub lease_until: Timestamp,
+}
+
+/// Outcome of `begin_job`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeginJob {
+    /// The run is this caller's until its lease ends.
+    Began(JobRunId),
+    /// Somebody else has it or had it; nothing was changed.
+    Taken,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobOutcome {
+    /// It did what it is for.
+    Done,
+    /// It did not.
+    Failed,
+}
+
+/// Outcome of `finish_job`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishJob {
+    /// Written down.
+    Finished,
+    /// The run is no longer this caller's, or finished; nothing was changed.
+    NotYours,
+}
+
+/// A run of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRun {
+    /// Its id; another one when it was begun again.
+    pub id: JobRunId,
+    /// Name of the job.
+    pub job: String,
+    /// The moment of the schedule that it is for.
+    pub scheduled_for: Timestamp,
+    /// When it last began.
+    pub started_at: Timestamp,
+    /// Until when its holder has it.
+    pub lease_until: Timestamp,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Option<JobOutcome>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
 
 /// The columns of a run, in the order of [`read_run`].
 macro_rules! run_columns {

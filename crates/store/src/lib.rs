@@ -23,6 +23,7 @@ pub mod conformance;
 mod consume;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod dialect;
+mod emails;
 mod error;
 mod identities;
 mod jobs;
@@ -48,12 +49,13 @@ mod store;
 mod users;
 
 pub use error::{StoreConfigError, StoreError};
+pub use jobs::{BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun};
 pub use model::{
-    AddKey, Begin, BeginJob, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail,
-    Consume, CountKind, CreateUser, DeadMail, EmailChange, End, Failure, FinishJob, JobOutcome, JobRun, LinkIdentity,
-    LinkSubject, Mail, MailDone, MethodCount, NewJobRun, NewUser, OutboxCounts, Purged, Readiness, RetryMail,
-    RevokeApiKey, SetState, State, StoreOptions, TryCode, Which, WriterHead,
+    AddKey, Begin, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume,
+    CreateUser, DeadMail, EmailChange, End, Failure, LinkIdentity, LinkSubject, Mail, MailDone, NewUser, OutboxCounts,
+    Purged, Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Which, WriterHead,
 };
+pub use runtime::{CountKind, MethodCount, SetState, State};
 pub use store::Store;
 
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

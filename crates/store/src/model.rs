@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doorward_core::{
     api_key::ApiKey,
-    id::{JobRunId, LinkId, MailId, RingKeyId, SessionId, UserId, WriterId},
+    id::{LinkId, MailId, RingKeyId, SessionId, UserId, WriterId},
     secret::Secret,
     session::{Session, TokenHash},
     time::Timestamp,
@@ -127,6 +127,13 @@ pub enum EmailChange {
     Voided,
 }
 
+impl EmailChange {
+    /// Whether the address changed.
+    pub const fn is_changed(&self) -> bool {
+        matches!(self, Self::Changed(_))
+    }
+}
+
 /// What `confirm_email` commits in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfirmEmail {
@@ -193,113 +200,6 @@ pub enum ClaimAdmin {
     Expired,
     /// The user is not as planned (address taken, version, ban); nothing was changed. Plan again.
     UserChanged,
-}
-
-/// A value that all processes share; the file with the settings is its ceiling.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The value; its form is its owner's.
-    pub value: String,
-    /// Counts up with every change, from 1.
-    pub version: i64,
-    /// When it was set.
-    pub at: Timestamp,
-}
-
-/// Outcome of `set_state`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetState {
-    /// The value is set.
-    Set,
-    /// Somebody else set it meanwhile; nothing was changed. Read it again.
-    Changed,
-}
-
-/// What a method count counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CountKind {
-    /// Sessions that began.
-    SignIn,
-    /// Requests that were let in.
-    Request,
-}
-
-/// How often a method of authentication was used on a day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MethodCount {
-    /// Days since the Unix epoch, UTC.
-    pub day: i64,
-    /// What is counted.
-    pub kind: CountKind,
-    /// Name of the method.
-    pub method: String,
-    /// How often.
-    pub count: u64,
-}
-
-/// A run of a job that is about to begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewJobRun {
-    /// Its id.
-    pub id: JobRunId,
-    /// Name of the job.
-    pub job: String,
-    /// The moment of the schedule that it is for; one run each.
-    pub scheduled_for: Timestamp,
-    /// When it begins.
-    pub at: Timestamp,
-    /// Until when it is this process's; an unfinished run may be begun again afterwards.
-    pub lease_until: Timestamp,
-}
-
-/// Outcome of `begin_job`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BeginJob {
-    /// The run is this caller's until its lease ends.
-    Began(JobRunId),
-    /// Somebody else has it or had it; nothing was changed.
-    Taken,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobOutcome {
-    /// It did what it is for.
-    Done,
-    /// It did not.
-    Failed,
-}
-
-/// Outcome of `finish_job`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishJob {
-    /// Written down.
-    Finished,
-    /// The run is no longer this caller's, or finished; nothing was changed.
-    NotYours,
-}
-
-/// A run of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobRun {
-    /// Its id; another one when it was begun again.
-    pub id: JobRunId,
-    /// Name of the job.
-    pub job: String,
-    /// The moment of the schedule that it is for.
-    pub scheduled_for: Timestamp,
-    /// When it last began.
-    pub started_at: Timestamp,
-    /// Until when its holder has it.
-    pub lease_until: Timestamp,
-    /// How often it was begun.
-    pub attempts: u32,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// How it ended.
-    pub outcome: Option<JobOutcome>,
-    /// What went wrong.
-    pub error: Option<String>,
 }
 
 /// Outcome of `consume_link`.

@@ -3,7 +3,7 @@
 use doorward_core::{effects::Effects, time::Timestamp};
 
 use crate::{
-    CountKind, MethodCount, SetState, State, Store, StoreError,
+    Store, StoreError,
     memory::Tables,
     op::{Read, Write},
     sql::{Cell, DbError, FromCell, Row, Sql, Value, all, one, statements, values},
@@ -11,6 +11,48 @@ use crate::{
 
 /// Most counts that are read at once: 90 days of far more methods than there are.
 const COUNTS: usize = 10_000;
+
+/// A value that all processes share; the file with the settings is its ceiling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The value; its form is its owner's.
+    pub value: String,
+    /// Counts up with every change, from 1.
+    pub version: i64,
+    /// When it was set.
+    pub at: Timestamp,
+}
+
+/// Outcome of `set_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetState {
+    /// The value is set.
+    Set,
+    /// Somebody else set it meanwhile; nothing was changed. Read it again.
+    Changed,
+}
+
+/// What a method count counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CountKind {
+    /// Sessions that began.
+    SignIn,
+    /// Requests that were let in.
+    Request,
+}
+
+/// How often a method of authentication was used on a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodCount {
+    /// Days since the Unix epoch, UTC.
+    pub day: i64,
+    /// What is counted.
+    pub kind: CountKind,
+    /// Name of the method.
+    pub method: String,
+    /// How often.
+    pub count: u64,
+}
 
 statements! {
     STATE = "SELECT value, version, at FROM runtime_state WHERE name = $1",

@@ -8,10 +8,13 @@
 #![allow(missing_docs, reason = "the names of cases are sentences")]
 
 mod api_keys;
+mod codes;
 mod effects;
 mod keys;
 mod links;
 mod outbox;
+mod people;
+mod runtime;
 mod sessions;
 mod users;
 
@@ -36,7 +39,9 @@ use doorward_core::{
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
-pub use self::{api_keys::*, effects::*, keys::*, links::*, outbox::*, sessions::*, users::*};
+pub use self::{
+    api_keys::*, codes::*, effects::*, keys::*, links::*, outbox::*, people::*, runtime::*, sessions::*, users::*,
+};
 use crate::{CreateUser, Store};
 
 /// Hands the list of cases to `$callback!`.
@@ -67,6 +72,29 @@ macro_rules! for_each_case {
             a_claimed_mail_is_nobody_elses_until_its_lease_ends,
             many_senders_never_hold_one_mail_twice,
             a_mail_given_up_keeps_no_text,
+            an_external_subject_belongs_to_one_user,
+            a_candidate_is_promoted_only_while_it_waits,
+            an_import_makes_all_of_a_batch_or_none,
+            a_password_hash_is_found_only_where_there_is_one,
+            a_role_counts_the_version_up,
+            an_address_changes_to_one_that_is_free,
+            confirming_an_address_ends_the_other_sessions_and_happens_once,
+            a_session_begins_without_a_link_for_the_user_who_was_checked,
+            the_first_administrator_is_claimed_once,
+            a_purge_removes_who_signed_up_and_never_proved_it,
+            a_newer_link_voids_older_ones_of_the_same_user_purpose_and_browser,
+            a_link_and_its_code_begin_one_session_however_many_ask,
+            a_code_is_tried_five_times_however_many_try,
+            the_codes_of_a_browser_are_found_newest_first,
+            a_re_authentication_needs_the_session_that_asked,
+            a_sign_in_promotes_the_candidate_that_was_compared,
+            a_mismatch_is_noted_and_consumes_nothing,
+            a_shared_value_is_set_by_who_has_seen_it,
+            method_counts_of_many_processes_add_up,
+            two_processes_begin_one_job_once,
+            a_run_whose_holder_died_is_begun_again,
+            a_purge_keeps_the_newest_run_of_each_job,
+            a_parked_mail_can_be_tried_again_and_an_emptied_one_cannot,
             revocations_are_read_in_order_and_in_pages,
             a_reader_that_polls_misses_no_revocation_of_concurrent_writers,
             an_operation_that_fails_leaves_nothing_behind,

@@ -6,7 +6,7 @@ use doorward_core::{
 };
 
 use super::{START, all_effects, mail, race, traces};
-use crate::{Failure, MailDone, OutboxCounts, Store};
+use crate::{DeadMail, Failure, MailDone, OutboxCounts, RetryMail, Store};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -79,4 +79,42 @@ pub async fn a_mail_given_up_keeps_no_text(a: Store, b: Store) {
     assert_eq!(given_up, Ok(MailDone::Done));
     assert_eq!(a.outbox_counts().await, Ok(OutboxCounts { pending: 0, dead: 1 }));
     assert_eq!(a.claim_mail(START.plus(LEASE * 99), LEASE, 1).await, Ok(vec![]), "a dead letter is never claimed");
+}
+
+pub async fn a_parked_mail_can_be_tried_again_and_an_emptied_one_cannot(a: Store, b: Store) {
+    let (parked, emptied) = (mail(), NewMail { created_at: START.minus(LEASE), ..mail() });
+    for mail in [&parked, &emptied] {
+        a.append(Effects::default().with_mail(mail.clone())).await.unwrap();
+    }
+    assert_eq!(a.claim_mail(START, LEASE, 10).await.unwrap().len(), 2);
+    let fail = async |id, failure| {
+        let done = b.mail_failed(id, 1, failure, "550 no".to_owned(), Effects::default()).await;
+        assert_eq!(done, Ok(MailDone::Done));
+    };
+    assert_eq!(a.dead_mails(10).await, Ok(vec![]));
+    fail(parked.id, Failure::Park).await;
+    fail(emptied.id, Failure::GiveUp).await;
+    let dead = |mail: &NewMail, whole| DeadMail {
+        id: mail.id,
+        to: mail.to.clone(),
+        kind: mail.kind.to_owned(),
+        created_at: mail.created_at,
+        attempts: 1,
+        error: Some("550 no".to_owned()),
+        whole,
+    };
+    assert_eq!(a.dead_mails(10).await, Ok(vec![dead(&parked, true), dead(&emptied, false)]));
+    assert_eq!(a.dead_mails(1).await.unwrap().len(), 1);
+    let now = START.plus(Duration::from_hours(5));
+    let until = now.plus(LEASE);
+    let before = traces(&a).await;
+    assert_eq!(b.retry_mail(emptied.id, now, until, all_effects()).await, Ok(RetryMail::Empty));
+    assert_eq!(b.retry_mail(mail().id, now, until, all_effects()).await, Ok(RetryMail::Unknown));
+    assert_eq!(traces(&a).await, before);
+    assert_eq!(b.retry_mail(parked.id, now, until, Effects::default()).await, Ok(RetryMail::Queued));
+    assert_eq!(b.retry_mail(parked.id, now, until, all_effects()).await, Ok(RetryMail::Unknown), "it is not dead now");
+    let claimed = a.claim_mail(now, LEASE, 10).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!((claimed[0].mail.text.as_str(), claimed[0].mail.give_up_at), (parked.text.as_str(), until));
+    assert_eq!(claimed[0].attempts, 2);
 }
