@@ -13,5 +13,6 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxies;
+pub mod scoreboard;
 pub mod upstream;
 pub mod wire;

@@ -5,6 +5,7 @@ mod doctor;
 mod meanwhile;
 mod people;
 mod real_issuer;
+mod scoreboard;
 mod signals;
 mod tls;
 

@@ -1,0 +1,37 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+/// A verifier without any sense: it answers everything alike.
+fn parrot(word: &str) -> Launcher {
+    let script = format!("echo ready; while read -r id _; do echo \"$id {word}\"; done");
+    Launcher::Lines(vec!["sh".to_owned(), "-c".to_owned(), script])
+}
+
+#[test]
+fn every_situation_has_a_name_of_its_own_and_says_what_is_expected() {
+    let cases = all();
+    let names: BTreeSet<_> = cases.iter().map(|case| &case.id).collect();
+    assert_eq!(names.len(), cases.len());
+    assert!(cases.len() >= 75, "{}", cases.len());
+    assert!(cases.iter().all(|case| !case.title.is_empty() && !case.expected.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_accepts_everything_is_found_out() {
+    let cases: Vec<_> = all().into_iter().filter(|case| case.group == "Forgeries" || case.id == "not-yet").collect();
+    let scores = play(&cases, &parrot("accept")).await;
+    assert!(scores.len() > 10);
+    assert!(scores.iter().all(|score| !score.is_green()), "{scores:?}");
+    let text = table::markdown(&cases, &[table::Column { name: "a parrot".to_owned(), scores }]);
+    assert!(text.contains("**0 of ") && text.contains("- `none` (alg none): None: accepted"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_refuses_everything_or_dies_is_found_out() {
+    let cases: Vec<_> = all().into_iter().filter(|case| case.id == "abrupt" || case.id == "none").collect();
+    for launcher in [parrot("refuse because"), Launcher::Lines(vec!["true".to_owned()])] {
+        let scores = play(&cases, &launcher).await;
+        assert!(scores.iter().all(|score| !score.is_green()), "{scores:?}");
+    }
+}
