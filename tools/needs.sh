@@ -29,6 +29,7 @@ PostgreSQL|has_postgres|apt: postgresql
 nginx|has nginx|apt: nginx
 Caddy|has caddy|apt: caddy
 HAProxy|has haproxy|apt: haproxy
+Redis|has redis-server|apt: redis-server
 Chromium|has chromium|apt: chromium
 rustfmt and clippy|has_components|install_components
 Node 20 or later with npm|has_npm|install_node

@@ -74,4 +74,10 @@ pub enum StoreConfigError {
         /// What is wrong with it.
         note: String,
     },
+    /// The Redis URL cannot be read. The URL itself is not repeated, it may hold a password.
+    #[error("the Redis URL cannot be read ({note}); the form is redis://user:password@host:6379/0, rediss:// for TLS")]
+    BadRedisUrl {
+        /// What is wrong with it.
+        note: String,
+    },
 }

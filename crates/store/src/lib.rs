@@ -42,6 +42,8 @@ mod purge;
 mod revocations;
 mod runtime;
 mod sessions;
+#[cfg(feature = "redis")]
+pub mod shared;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;

@@ -13,6 +13,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxies;
+pub mod redis;
 pub mod scoreboard;
 pub mod upstream;
 pub mod wire;
