@@ -59,6 +59,31 @@ pub enum Scope {
     },
 }
 
+/// Longest `jti` or `sub` that a blocklist entry may name, in bytes.
+pub const MAX_NAME: usize = 512;
+
+impl Scope {
+    /// A blocklist entry for the token `jti` of the issuer of this name; `None` if the `jti` is empty, too long
+    /// ([`MAX_NAME`]) or holds control characters.
+    pub fn token(issuer: &str, jti: &str) -> Option<Self> {
+        is_name(jti).then(|| Self::Token { issuer: issuer.to_owned(), jti: jti.to_owned() })
+    }
+
+    /// A blocklist entry for the `sub` of the issuer of this name; `None` as for [`Scope::token`].
+    pub fn subject(issuer: &str, subject: &str) -> Option<Self> {
+        is_name(subject).then(|| Self::Subject { issuer: issuer.to_owned(), subject: subject.to_owned() })
+    }
+
+    /// Whether this is a blocklist entry: a token or a subject.
+    pub const fn is_blocklist(&self) -> bool {
+        matches!(self, Self::Token { .. } | Self::Subject { .. })
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_NAME && !text.contains(char::is_control)
+}
+
 /// An entry about to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRevocation {

@@ -5,7 +5,9 @@
 pub mod assertion;
 #[cfg(feature = "axum")]
 pub mod axum;
+pub mod blocklist;
 pub mod clock;
+pub mod external;
 #[cfg(feature = "sign-in")]
 pub mod flow;
 pub mod gate;

@@ -17,6 +17,10 @@ use doorward_core::{
     time::{Now, Timestamp},
 };
 
+mod listed;
+
+use self::listed::Listed;
+
 /// How old the state may be and still count as fresh.
 pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
 
@@ -44,9 +48,10 @@ struct State {
     all_sessions: Option<Timestamp>,
     /// Users that changed, with the monotonic time at which this process heard of it.
     users: HashMap<UserId, Duration>,
-    /// By issuer name, then `jti` or `sub`.
-    tokens: HashMap<String, HashMap<String, Option<Timestamp>>>,
-    subjects: HashMap<String, HashMap<String, Option<Timestamp>>>,
+    /// By `jti`.
+    tokens: Listed,
+    /// By `sub`.
+    subjects: Listed,
 }
 
 impl Revoked {
@@ -82,10 +87,8 @@ impl Revoked {
         state.api_keys.retain(|_, until| alive(until));
         state.user_sessions.retain(|_, (_, until)| alive(until));
         state.users.retain(|_, applied| at.mono.saturating_sub(*applied) < USERS_FOR);
-        for map in [&mut state.tokens, &mut state.subjects] {
-            map.values_mut().for_each(|inner| inner.retain(|_, until| alive(until)));
-            map.retain(|_, inner| !inner.is_empty());
-        }
+        state.tokens.sweep(now);
+        state.subjects.sweep(now);
     }
 
     /// Whether the state was read within [`FRESH_FOR`].
@@ -107,6 +110,12 @@ impl Revoked {
     pub(crate) fn has_changed(&self, user: UserId, since: Duration) -> bool {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.users.get(&user).is_some_and(|applied| *applied >= since)
+    }
+
+    /// Entries of the blocklist in memory; those whose time is over count until the next sweep.
+    pub(crate) fn blocklist_len(&self) -> usize {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.tokens.len() + state.subjects.len()
     }
 
     /// Why `principal` is revoked, if it is.
@@ -136,11 +145,9 @@ impl Revoked {
             }
             Authenticated::Bearer { claims } | Authenticated::Legacy { claims } => {
                 let issuer = &*principal.subject.issuer;
-                let listed = |lists: &HashMap<String, HashMap<String, Option<Timestamp>>>, name: &str| {
-                    lists.get(issuer).and_then(|list| list.get(name)).is_some_and(|until| is_in_force(*until, now))
-                };
-                let token = claims.id.as_deref().is_some_and(|jti| listed(&state.tokens, jti));
-                (token || listed(&state.subjects, &principal.subject.subject)).then_some(Reason::TokenRevoked)
+                let token = claims.id.as_deref().is_some_and(|jti| state.tokens.holds(issuer, jti, now));
+                let subject = || state.subjects.holds(issuer, &principal.subject.subject, now);
+                (token || subject()).then_some(Reason::TokenRevoked)
             }
         }
     }
@@ -164,10 +171,10 @@ impl State {
                 self.api_keys.insert(*id, until);
             }
             Scope::Token { issuer, jti } => {
-                self.tokens.entry(issuer.clone()).or_default().insert(jti.clone(), until);
+                self.tokens.insert(issuer, jti, until);
             }
             Scope::Subject { issuer, subject } => {
-                self.subjects.entry(issuer.clone()).or_default().insert(subject.clone(), until);
+                self.subjects.insert(issuer, subject, until);
             }
             Scope::Lifted { scope } => self.lift(scope),
             // These void caches; they forbid nothing by themselves.
@@ -183,16 +190,8 @@ impl State {
             Scope::ApiKey { id } => {
                 self.api_keys.remove(id);
             }
-            Scope::Token { issuer, jti } => {
-                if let Some(list) = self.tokens.get_mut(issuer) {
-                    list.remove(jti);
-                }
-            }
-            Scope::Subject { issuer, subject } => {
-                if let Some(list) = self.subjects.get_mut(issuer) {
-                    list.remove(subject);
-                }
-            }
+            Scope::Token { issuer, jti } => self.tokens.remove(issuer, jti),
+            Scope::Subject { issuer, subject } => self.subjects.remove(issuer, subject),
             Scope::UserSessions { .. }
             | Scope::AllSessions
             | Scope::User { .. }

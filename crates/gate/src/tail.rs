@@ -12,6 +12,7 @@ use doorward_core::{
 use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
 
 use crate::{
+    external::ASK_AGAIN,
     gate::{Gate, GateTask, TOUCH_QUEUE},
     observe::Fault,
     window::Window,
@@ -125,7 +126,19 @@ impl Gate {
         let is_legacy = matches!(principal.authenticated, Authenticated::Legacy { .. });
         let mut window = self.inner().window.changes();
         async move {
+            // The decision that admitted it asked the external set.
+            let mut asked = gate.clock().now().mono;
             loop {
+                let mono = gate.clock().now().mono;
+                if mono.saturating_sub(asked) >= ASK_AGAIN {
+                    asked = mono;
+                    // "Cannot tell" ends nothing that was admitted.
+                    if let Some(answer) = gate.ask_external(&principal)
+                        && answer.await == Ok(true)
+                    {
+                        return Reason::TokenRevoked;
+                    }
+                }
                 let revoked = &gate.inner().revoked;
                 let now = gate.clock().now().wall;
                 if let Some(reason) = revoked.reason(&principal, now) {
@@ -143,6 +156,7 @@ impl Gate {
                 }
                 // Not longer at once: a wall clock that is set moves the end, and nobody calls.
                 let wait = principal.expires_at.map_or(LONGEST, |end| end.since(now).min(LONGEST));
+                let wait = if gate.inner().external.load().is_some() { wait.min(ASK_AGAIN) } else { wait };
                 // Whatever comes, also too much at once to tell it apart: the state is asked at the top.
                 let news = async {
                     tokio::select! {

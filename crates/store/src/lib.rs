@@ -17,6 +17,7 @@
 mod accounts;
 mod api_keys;
 pub mod audit;
+mod blocklist;
 mod chain;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -55,7 +56,7 @@ pub use jobs::{BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun};
 pub use model::{
     AddKey, Begin, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume,
     CreateUser, DeadMail, EmailChange, End, Failure, LinkIdentity, LinkSubject, Mail, MailDone, NewUser, OutboxCounts,
-    Purged, Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Which, WriterHead,
+    Purged, Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Unblock, Which, WriterHead,
 };
 pub use runtime::{CountKind, MethodCount, SetState, State};
 pub use store::Store;

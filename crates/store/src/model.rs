@@ -400,3 +400,12 @@ pub struct Checkpoint {
     /// Signature over [`checkpoint_bytes`](crate::audit::checkpoint_bytes); the store does not verify it.
     pub signature: Vec<u8>,
 }
+
+/// What became of taking a blocklist entry back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unblock {
+    /// It was in force and is no more.
+    Lifted,
+    /// Nothing that is in force blocks it.
+    NotListed,
+}

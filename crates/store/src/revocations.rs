@@ -3,7 +3,7 @@
 
 use doorward_core::{
     effects::Effects,
-    revocation::{NewRevocation, Revocation},
+    revocation::{NewRevocation, Revocation, Scope},
 };
 
 use crate::{
@@ -20,7 +20,7 @@ statements! {
     LAST_REVOCATION = "SELECT COALESCE(MAX(seq), 0) FROM revocations",
 }
 
-fn read_revocation(row: &mut Row) -> Result<Revocation, DbError> {
+pub(crate) fn read_revocation(row: &mut Row) -> Result<Revocation, DbError> {
     let seq = row.column()?;
     let scope: String = row.column()?;
     let scope = serde_json::from_str(&scope)
@@ -31,10 +31,14 @@ fn read_revocation(row: &mut Row) -> Result<Revocation, DbError> {
     })
 }
 
+/// A scope as the log holds it: the same text for the same scope.
+pub(crate) fn scope_text(scope: &Scope) -> Result<String, DbError> {
+    serde_json::to_string(scope).map_err(|error| DbError::Fault(format!("a revocation's scope is no JSON: {error}")))
+}
+
 /// Appends an entry inside a transaction that holds the log's lock.
 pub(crate) async fn append_revocation(sql: &mut impl Sql, entry: &NewRevocation) -> Result<(), DbError> {
-    let scope = serde_json::to_string(&entry.scope)
-        .map_err(|error| DbError::Fault(format!("a revocation's scope is no JSON: {error}")))?;
+    let scope = scope_text(&entry.scope)?;
     sql.execute(&INSERT_REVOCATION, values![scope.as_str(), entry.at, entry.until, entry.why.as_str()]).await?;
     Ok(())
 }

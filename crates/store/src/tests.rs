@@ -11,6 +11,7 @@ fn statements() -> Vec<&'static Statement> {
         crate::accounts::ALL,
         crate::api_keys::ALL,
         crate::audit::ALL,
+        crate::blocklist::ALL,
         crate::consume::ALL,
         crate::emails::ALL,
         crate::identities::ALL,

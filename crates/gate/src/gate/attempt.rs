@@ -6,7 +6,7 @@ use doorward_core::{
     api_key,
     credential::{self, Credential},
     csrf,
-    decision::{self, Action, Decision, Denial, Grant, Snapshot},
+    decision::{self, Action, Decision, Denial, Freshness, Grant, Snapshot},
     legacy,
     principal::Principal,
     reason::Reason,
@@ -21,6 +21,7 @@ use super::{
     load::{Loaded, Need},
 };
 use crate::{
+    external::External,
     issuer::{Verdict, VerifiedToken},
     observe::Fault,
     policy::Policy,
@@ -82,6 +83,10 @@ impl Gate {
             }
             Err(denial) => return Step::Done(self.decision(now, policy, index, None, Err(denial))),
         };
+        let (loaded, external) = match loaded {
+            Some(Loaded::Listed(token, answer)) => (Some(Loaded::Token(Ok(token))), Some(answer)),
+            loaded => (loaded, None),
+        };
         let caller = match self.authenticate(&credential, rule, policy, now, loaded, facts.client) {
             Step::Done(Ok(caller)) => caller,
             Step::Done(Err((denial, caller))) => {
@@ -95,9 +100,17 @@ impl Gate {
             Caller::Token(token) => Arc::clone(&token.principal),
             Caller::Legacy(entry) => Arc::clone(&entry.principal),
         };
+        // On every request, also for a token that was verified before; what the log says already needs no question.
+        if external.is_none()
+            && let Caller::Token(token) = &caller
+            && self.0.revoked.reason(&principal, now.wall).is_none()
+            && let Some(answer) = self.ask_external(&principal)
+        {
+            return Step::Need(Need::Listed(Arc::clone(token), answer));
+        }
         let outcome = self
             .check_csrf(facts, rule, policy, &caller)
-            .and_then(|()| self.authorize(Arc::clone(&principal), rule, policy, now));
+            .and_then(|()| self.authorize_as(Arc::clone(&principal), rule, policy, now, external.as_ref()));
         if let (Ok(_), Caller::Session(entry)) = (&outcome, &caller) {
             self.touch(entry, now);
         }
@@ -105,6 +118,8 @@ impl Gate {
     }
 
     /// The second step alone: may `principal` do what `rule` guards?
+    ///
+    /// Not looked at: the external set of blocked subjects, which has to be waited for.
     ///
     /// # Errors
     /// Those of [`decision::authorize`].
@@ -115,10 +130,32 @@ impl Gate {
         policy: &Policy,
         now: Now,
     ) -> Result<Grant, Denial> {
-        let snapshot =
-            Snapshot { freshness: self.0.revoked.freshness(now), revoked: self.0.revoked.reason(&principal, now.wall) };
+        self.authorize_as(principal, rule, policy, now, None)
+    }
+
+    /// As [`Gate::authorize`], with what the external set said where it was asked.
+    fn authorize_as(
+        &self,
+        principal: Arc<Principal>,
+        rule: &Rule,
+        policy: &Policy,
+        now: Now,
+        external: Option<&External>,
+    ) -> Result<Grant, Denial> {
+        let log = self.0.revoked.freshness(now);
+        let freshness = if log == Freshness::Fresh { external.map_or(log, External::freshness) } else { log };
+        let listed = self.0.revoked.reason(&principal, now.wall);
+        let snapshot = Snapshot { freshness, revoked: listed.or_else(|| external.and_then(External::reason)) };
         let action = Action { rule, recent_auth: policy.sessions.recent_auth };
-        decision::authorize(principal, &action, &snapshot, now.wall)
+        decision::authorize(principal, &action, &snapshot, now.wall).map_err(|denial| {
+            if denial.reason != Reason::SharedUnavailable {
+                return denial;
+            }
+            match external {
+                Some(External(Err(note))) => denial.with_note(format!("the shared blocklist cannot be asked: {note}")),
+                _ => denial.with_note("the revocation log was not read lately"),
+            }
+        })
     }
 
     /// The first step: who is it? An error carries the caller too where the credential named one.

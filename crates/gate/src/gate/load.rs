@@ -14,6 +14,7 @@ use doorward_store::LinkIdentity;
 
 use super::Gate;
 use crate::{
+    external::{Asked, External},
     issuer::VerifiedToken,
     rate::{ClientNet, UNKNOWN_CREDENTIALS},
     records::{KeyEntry, LegacyEntry, SessionEntry},
@@ -25,6 +26,8 @@ pub(super) enum Loaded {
     Key(Result<Option<Arc<KeyEntry>>, Denial>),
     Token(Result<Arc<VerifiedToken>, Denial>),
     Legacy(Result<Option<Arc<LegacyEntry>>, Denial>),
+    /// A good token, and what the external set says of its subject.
+    Listed(Arc<VerifiedToken>, External),
 }
 
 /// What is still needed.
@@ -34,12 +37,14 @@ pub(super) enum Need {
     Token(Pin<Box<dyn Future<Output = Result<Arc<VerifiedToken>, Denial>> + Send>>),
     /// The user behind a verified token of the old system.
     Legacy(TokenHash, Box<Claims>),
+    Listed(Arc<VerifiedToken>, Asked),
 }
 
 impl Gate {
     pub(super) async fn load(&self, need: Need, client: IpAddr) -> Loaded {
         match need {
             Need::Token(verdict) => Loaded::Token(verdict.await),
+            Need::Listed(token, answer) => Loaded::Listed(token, External(answer.await)),
             Need::Legacy(hash, claims) => Loaded::Legacy(self.load_legacy(hash, *claims).await),
             Need::Session(hash) => Loaded::Session(match self.may_look_up(&hash, client) {
                 Ok(()) => self.load_session(hash).await,

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use doorward_core::{
     csrf::{CsrfKey, CsrfKeys},
     decision::{self, Decision, Denial, Grant},
@@ -29,9 +29,13 @@ use doorward_core::{
 use doorward_store::Store;
 use tokio::sync::mpsc;
 
-use self::attempt::{Judge, Step};
+use self::{
+    attempt::{Judge, Step},
+    load::Need,
+};
 use crate::{
     clock::Clock,
+    external::ExternalSet,
     issuer::Issuers,
     observe::Observe,
     owned::OwnedFacts,
@@ -41,6 +45,9 @@ use crate::{
     revoked::Revoked,
     window::WindowState,
 };
+
+/// What one decision may have to wait for: its credential's record or verdict, then the external set.
+const NEEDS: usize = 2;
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
@@ -94,6 +101,7 @@ pub(crate) struct Inner {
     /// Look-ups in vain, by client.
     unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
+    pub(crate) external: ArcSwapOption<ExternalSet>,
     pub(crate) revocations: tokio::sync::broadcast::Sender<Arc<doorward_core::revocation::Revocation>>,
     pub(crate) observer: Box<dyn Observe>,
     pub(crate) window: WindowState,
@@ -161,6 +169,7 @@ impl Gate {
             store: parts.store,
             records: Records::new(parts.cache_capacity),
             revoked: Revoked::default(),
+            external: ArcSwapOption::empty(),
             revocations,
             observer: parts.observer,
             window: WindowState::default(),
@@ -235,15 +244,25 @@ impl Gate {
 
     /// Judges as [`Gate::check`], but is not observed: for `explain`, pages and probes.
     pub async fn peek(&self, facts: &RequestFacts<'_>, rule: &Arc<Rule>) -> Decision {
-        let policy = self.policy();
-        let now = self.0.clock.now();
-        let mut loaded = None;
-        loop {
-            match self.attempt(facts, &Judge::Own(Arc::clone(rule)), &policy, now, loaded) {
+        let (policy, judge) = (self.policy(), Judge::Own(Arc::clone(rule)));
+        match self.attempt(facts, &judge, &policy, self.0.clock.now(), None) {
+            Step::Done(decision) => decision,
+            Step::Need(need) => self.wait(facts, &judge, &policy, need).await,
+        }
+    }
+
+    /// Asks for what the decision needs, until there is one.
+    async fn wait(&self, facts: &RequestFacts<'_>, judge: &Judge, policy: &Policy, mut need: Need) -> Decision {
+        for _ in 0..NEEDS {
+            let loaded = self.load(need, facts.client).await;
+            // Time has passed while waiting; limits are judged by the time of the answer.
+            match self.attempt(facts, judge, policy, self.0.clock.now(), Some(loaded)) {
                 Step::Done(decision) => return decision,
-                Step::Need(need) => loaded = Some(self.load(need, facts.client).await),
+                Step::Need(next) => need = next,
             }
         }
+        // What was loaded answers every question that can be asked.
+        self.decision(self.0.clock.now(), policy, None, None, Err(Reason::Internal.into()))
     }
 
     /// As [`Gate::refuse`], and observed: for refusals of the host's own routes.
@@ -292,15 +311,8 @@ impl Gate {
                 let policy = Arc::clone(policy);
                 let facts = OwnedFacts::of(facts);
                 Checked::Pending(Box::pin(async move {
-                    let loaded = gate.load(need, facts.as_facts().client).await;
-                    // Time has passed while waiting; limits are judged by the time of the answer.
-                    let now = gate.0.clock.now();
                     let facts = facts.as_facts();
-                    let decision = match gate.attempt(&facts, &judge, &policy, now, Some(loaded)) {
-                        Step::Done(decision) => decision,
-                        // What was loaded answers the one question that can be asked.
-                        Step::Need(_) => gate.decision(now, &policy, None, None, Err(Reason::Internal.into())),
-                    };
+                    let decision = gate.wait(&facts, &judge, &policy, need).await;
                     gate.observe(&facts, &policy, &decision);
                     decision
                 }))

@@ -140,7 +140,7 @@ fn a_sweep_forgets_what_is_over_and_nothing_that_is_in_force() {
     revoked.sweep(now(10));
     {
         let state = revoked.state.read().unwrap();
-        assert_eq!(state.tokens["main"].len(), 1);
+        assert_eq!(state.tokens.len(), 1);
         assert!(state.user_sessions.is_empty());
         assert_eq!((state.sessions.len(), state.users.len()), (1, 1));
     }
@@ -169,4 +169,17 @@ fn a_revoked_api_key_stays_so_until_it_is_lifted() {
     assert_eq!(revoked.reason(&key, now(1_000_000).wall), Some(Reason::ApiKeyRevoked));
     revoked.apply(&[entry(2, lifted(Scope::ApiKey { id }), 0, None)]);
     assert_eq!(revoked.reason(&key, START), None);
+}
+
+#[test]
+fn entries_for_one_name_add_up_and_are_lifted_together() {
+    let revoked = Revoked::default();
+    revoked.apply(&[entry(1, jti("a"), 0, None), entry(2, jti("a"), 0, Some(10))]);
+    assert!(revoked.reason(&token(Some("a")), now(10).wall).is_some(), "the longer one counts, as after a restart");
+    revoked.apply(&[entry(3, Scope::Lifted { scope: Box::new(jti("a")) }, 0, None)]);
+    assert!(revoked.reason(&token(Some("a")), now(5).wall).is_none());
+    assert_eq!(revoked.blocklist_len(), 0);
+    revoked.apply(&[entry(4, jti("a"), 0, Some(20))]);
+    assert!(revoked.reason(&token(Some("a")), now(19).wall).is_some());
+    assert!(revoked.reason(&token(Some("a")), now(20).wall).is_none(), "the end itself is outside");
 }

@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "the names of cases are sentences")]
 
 mod api_keys;
+mod blocklist;
 mod codes;
 mod effects;
 mod keys;
@@ -40,7 +41,8 @@ use doorward_core::{
 use tokio::{sync::Barrier, task::JoinSet};
 
 pub use self::{
-    api_keys::*, codes::*, effects::*, keys::*, links::*, outbox::*, people::*, runtime::*, sessions::*, users::*,
+    api_keys::*, blocklist::*, codes::*, effects::*, keys::*, links::*, outbox::*, people::*, runtime::*, sessions::*,
+    users::*,
 };
 use crate::{CreateUser, Store};
 
@@ -97,6 +99,9 @@ macro_rules! for_each_case {
             a_parked_mail_can_be_tried_again_and_an_emptied_one_cannot,
             revocations_are_read_in_order_and_in_pages,
             a_reader_that_polls_misses_no_revocation_of_concurrent_writers,
+            the_blocklist_is_what_is_in_force_and_not_lifted,
+            what_is_lifted_can_be_blocked_again_and_a_purge_changes_no_answer,
+            a_long_blocklist_comes_in_pages,
             an_operation_that_fails_leaves_nothing_behind,
             a_failing_operation_takes_no_other_with_it,
             an_outcome_without_a_change_writes_no_effect,

@@ -1,5 +1,6 @@
 //! `Gate::check` over a store and a clock that stands still.
 
+mod blocklist;
 mod ended;
 mod house;
 mod keys;
