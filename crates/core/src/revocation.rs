@@ -97,6 +97,13 @@ pub struct NewRevocation {
     pub why: String,
 }
 
+impl NewRevocation {
+    /// [`NewRevocation::why`] of a change of a user that is a ban.
+    pub const BAN: &'static str = "ban";
+    /// [`NewRevocation::why`] of a change of a user that lifts one.
+    pub const UNBAN: &'static str = "unban";
+}
+
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {

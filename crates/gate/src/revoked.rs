@@ -13,7 +13,7 @@ use doorward_core::{
     id::{ApiKeyId, SessionId, UserId},
     principal::{Authenticated, Principal},
     reason::Reason,
-    revocation::{Revocation, Scope},
+    revocation::{NewRevocation, Revocation, Scope},
     time::{Now, Timestamp},
 };
 
@@ -27,6 +27,15 @@ pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
 /// How long a change of a user is remembered. Whoever holds something open looks within moments of each
 /// entry; this bounds the memory, not the promise.
 const USERS_FOR: Duration = Duration::from_secs(600);
+
+/// What a change of a user means to what they hold open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// They may not be here any more.
+    Banned,
+    /// Another role or address, or a ban that was lifted: who they were when they came is out of date.
+    Other,
+}
 
 /// What is revoked. Reads take a short shared lock that no I/O ever holds.
 #[derive(Debug, Default)]
@@ -47,7 +56,7 @@ struct State {
     user_sessions: HashMap<UserId, (Timestamp, Option<Timestamp>)>,
     all_sessions: Option<Timestamp>,
     /// Users that changed, with the monotonic time at which this process heard of it.
-    users: HashMap<UserId, Duration>,
+    users: HashMap<UserId, (Duration, Change)>,
     /// By `jti`.
     tokens: Listed,
     /// By `sub`.
@@ -86,7 +95,7 @@ impl Revoked {
         state.sessions.retain(|_, until| alive(until));
         state.api_keys.retain(|_, until| alive(until));
         state.user_sessions.retain(|_, (_, until)| alive(until));
-        state.users.retain(|_, applied| at.mono.saturating_sub(*applied) < USERS_FOR);
+        state.users.retain(|_, (applied, _)| at.mono.saturating_sub(*applied) < USERS_FOR);
         state.tokens.sweep(now);
         state.subjects.sweep(now);
     }
@@ -99,17 +108,24 @@ impl Revoked {
         if read_at > 0 && age <= limit { Freshness::Fresh } else { Freshness::Stale }
     }
 
-    /// Notes that `user` changed. To be said once no cache holds the old record any more, so whoever was
-    /// admitted by it began earlier than `now`.
-    pub(crate) fn changed(&self, user: UserId, now: Now) {
+    /// Notes that `user` changed, and `why` as the log says. To be said once no cache holds the old record any
+    /// more, so whoever was admitted by it began earlier than `now`.
+    pub(crate) fn changed(&self, user: UserId, why: &str, now: Now) {
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.users.insert(user, now.mono);
+        let before = state.users.get(&user).map_or(Change::Other, |(_, change)| *change);
+        let change = match why {
+            NewRevocation::BAN => Change::Banned,
+            NewRevocation::UNBAN => Change::Other,
+            // A ban is not lifted by another role or address.
+            _ => before,
+        };
+        state.users.insert(user, (now.mono, change));
     }
 
-    /// Whether `user` changed since (monotonic), or at that very moment.
-    pub(crate) fn has_changed(&self, user: UserId, since: Duration) -> bool {
+    /// How `user` changed since (monotonic), or at that very moment.
+    pub(crate) fn change(&self, user: UserId, since: Duration) -> Option<Change> {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        state.users.get(&user).is_some_and(|applied| *applied >= since)
+        state.users.get(&user).filter(|(applied, _)| *applied >= since).map(|(_, change)| *change)
     }
 
     /// Entries of the blocklist in memory; those whose time is over count until the next sweep.

@@ -15,6 +15,7 @@ use crate::{
     external::ASK_AGAIN,
     gate::{Gate, GateTask, TOUCH_QUEUE},
     observe::Fault,
+    revoked::Change,
     window::Window,
 };
 
@@ -75,7 +76,7 @@ impl Gate {
             for entry in entries {
                 inner.records.void(&entry.entry.scope);
                 if let Scope::User { id } = entry.entry.scope {
-                    inner.revoked.changed(id, self.clock().now());
+                    inner.revoked.changed(id, &entry.entry.why, self.clock().now());
                 }
                 inner.observer.revoked(&entry);
                 // Nobody may be listening; that is fine.
@@ -141,10 +142,15 @@ impl Gate {
                 }
                 let revoked = &gate.inner().revoked;
                 let now = gate.clock().now().wall;
+                let change = principal.user_id.and_then(|user| revoked.change(user, since.mono));
+                // A ban ends the sessions of its user besides; what they are told is the ban.
+                if change == Some(Change::Banned) {
+                    return Reason::UserBanned;
+                }
                 if let Some(reason) = revoked.reason(&principal, now) {
                     return reason;
                 }
-                if principal.user_id.is_some_and(|user| revoked.has_changed(user, since.mono)) {
+                if change.is_some() {
                     return if is_legacy { Reason::TokenRevoked } else { Reason::SessionRevoked };
                 }
                 // `Unknown` ends nothing: "cannot tell" is not "closed".

@@ -136,7 +136,7 @@ fn a_sweep_forgets_what_is_over_and_nothing_that_is_in_force() {
         entry(3, Scope::Session { id: one }, 0, Some(1000)),
         entry(4, Scope::UserSessions { id: user(2) }, 5, Some(10)),
     ]);
-    revoked.changed(user(3), now(0));
+    revoked.changed(user(3), "role", now(0));
     revoked.sweep(now(10));
     {
         let state = revoked.state.read().unwrap();
@@ -154,9 +154,22 @@ fn a_sweep_forgets_what_is_over_and_nothing_that_is_in_force() {
 #[test]
 fn a_change_of_a_user_counts_for_what_began_before_it() {
     let revoked = Revoked::default();
-    revoked.changed(user(1), now(5));
-    assert!(revoked.has_changed(user(1), now(4).mono) && revoked.has_changed(user(1), now(5).mono));
-    assert!(!revoked.has_changed(user(1), now(6).mono) && !revoked.has_changed(user(2), now(4).mono));
+    revoked.changed(user(1), "role", now(5));
+    let change = |user, since| revoked.change(user, now(since).mono);
+    assert_eq!((change(user(1), 4), change(user(1), 5)), (Some(Change::Other), Some(Change::Other)));
+    assert_eq!((change(user(1), 6), change(user(2), 4)), (None, None));
+}
+
+#[test]
+fn a_ban_is_called_a_ban_until_it_is_lifted_whatever_else_changes() {
+    let revoked = Revoked::default();
+    let mut told = Vec::new();
+    for why in ["role", NewRevocation::BAN, "role", NewRevocation::UNBAN, "role"] {
+        revoked.changed(user(1), why, now(5));
+        told.push(revoked.change(user(1), now(5).mono).unwrap());
+    }
+    use Change::{Banned, Other};
+    assert_eq!(told, [Other, Banned, Banned, Other, Other]);
 }
 
 #[test]

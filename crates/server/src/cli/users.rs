@@ -161,8 +161,8 @@ async fn ban(store: &Store, clock: &Clock, email: &Email, out: &mut Out<'_>) -> 
     let at = clock.now().wall;
     let banned_at = user.banned_at.unwrap_or(at);
     let effects = Effects::audited(event(EventKind::UserBanned, at).about(user.id))
-        .with_revocation(revocation(Scope::User { id: user.id }, at, "ban"))
-        .with_revocation(revocation(Scope::UserSessions { id: user.id }, at, "ban"));
+        .with_revocation(revocation(Scope::User { id: user.id }, at, NewRevocation::BAN))
+        .with_revocation(revocation(Scope::UserSessions { id: user.id }, at, NewRevocation::BAN));
     let Changed::Changed(user) = store.set_banned(user.id, Some(banned_at), effects).await? else {
         return Err(Failure::Failed(format!("{email} was removed meanwhile")));
     };
@@ -180,7 +180,7 @@ async fn unban(store: &Store, clock: &Clock, email: &Email, out: &mut Out<'_>) -
     let effects = Effects::audited(event(EventKind::UserUnbanned, at).about(user.id)).with_revocation(revocation(
         Scope::User { id: user.id },
         at,
-        "unban",
+        NewRevocation::UNBAN,
     ));
     match store.set_banned(user.id, None, effects).await? {
         Changed::Changed(user) => out.say(&Shown::from(&user), &format!("{email} may sign in again")),

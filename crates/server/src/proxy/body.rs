@@ -118,6 +118,9 @@ struct Streaming {
     idle: Duration,
     watch: Option<IdleWatch>,
     until: Option<Until>,
+    /// Whether the HTTP library has asked before. It sends the head together with what it gets first, so an error
+    /// at that moment would take the head along, and the client would get nothing at all.
+    is_begun: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -139,7 +142,7 @@ impl ProxyBody {
         until: Option<Until>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Self(Some(Box::new(Streaming { inner, exchange, idle, watch: None, until, _permit: permit })))
+        Self(Some(Box::new(Streaming { inner, exchange, idle, watch: None, until, is_begun: false, _permit: permit })))
     }
 }
 
@@ -154,8 +157,14 @@ impl Body for ProxyBody {
             && let Poll::Ready(reason) = until.as_mut().poll(cx)
         {
             this.until = None;
+            if !std::mem::replace(&mut this.is_begun, true) {
+                this.until = Some(Box::pin(std::future::ready(reason)));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             return Poll::Ready(Some(Err(BodyError::Ended(reason))));
         }
+        this.is_begun = true;
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
             this.exchange.moved();
             return Poll::Ready(frame.map(|frame| match frame {

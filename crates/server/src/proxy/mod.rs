@@ -20,6 +20,7 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use doorward_core::{decision::Denial, reason::Reason, request::Scheme};
+use futures_util::FutureExt as _;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, uri::PathAndQuery};
 use http_body::Body;
 use tokio::sync::OwnedSemaphorePermit;
@@ -141,6 +142,10 @@ impl Proxy {
         let answer = upstream.client().request(Request::from_parts(parts, body));
         let answer = wait(answer, &exchange, upstream.options().idle, plan.until.as_mut()).await?;
         let mut answer = answer.map_err(|error| denial_of(&error, &exchange, upstream))?;
+        // Nothing has been said yet, so whoever may no longer read this still gets a refusal, not a cut.
+        if let Some(reason) = plan.until.as_mut().and_then(|until| until.now_or_never()) {
+            return Err(reason.into());
+        }
 
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(handshake), Some(client_side)) = (handshake, client_side) else {

@@ -54,7 +54,7 @@ async fn a_ban_between_the_admission_and_the_first_look_ends_the_socket() {
     house.clock.advance(Duration::from_millis(5));
     house.ban(&ada).await;
     house.gate.follow().await;
-    assert_eq!(so_far(house.gate.ended(principal, since)).await, Some(Reason::SessionRevoked));
+    assert_eq!(so_far(house.gate.ended(principal, since)).await, Some(Reason::UserBanned));
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_ban_is_not_missed_among_more_entries_than_are_kept_for_listeners() {
     });
     house.store.append(others).await.unwrap();
     house.gate.follow().await;
-    assert_eq!(so_far(ended.as_mut()).await, Some(Reason::SessionRevoked));
+    assert_eq!(so_far(ended.as_mut()).await, Some(Reason::UserBanned));
 }
 
 #[tokio::test(start_paused = true)]

@@ -225,7 +225,9 @@ impl House {
 
     /// Bans `user`, as the command does.
     pub(super) async fn ban(&self, user: &User) {
-        let effects = Effects::default().with_revocation(self.revocation(Scope::User { id: user.id }));
+        let entry =
+            NewRevocation { why: NewRevocation::BAN.to_owned(), ..self.revocation(Scope::User { id: user.id }) };
+        let effects = Effects::default().with_revocation(entry);
         self.store.set_banned(user.id, Some(self.clock.now().wall), effects).await.unwrap();
     }
 

@@ -120,7 +120,7 @@ async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_
     let ada = installation.sign_in(&sink, "ada@example.com").await;
     let mut banned = socket(&installation, &ada).await;
     installation.ok(&["users", "ban", "ada@example.com"]).await;
-    closed("its person was banned", &mut banned, "session_revoked").await;
+    closed("its person was banned", &mut banned, "user_banned").await;
 }
 
 /// Asserts that a socket ends by a close frame with this reason, within the bound.
