@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The main job in a real browser: ask for a link, read the mail, reach the app, sign out.
+# The main job in a real browser: ask for a link, read the mail, reach the app, sign out; and a page of another
+# origin that does the same through CORS.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/needs.sh
 
-for need in "Node with the packages of e2e:has_e2e_packages" "Chromium:has chromium"; do
+for need in "Node with the packages of e2e:has_e2e_packages" "Python with the packages of e2e:has_e2e_python" \
+    "Chromium:has chromium"; do
     if ! has_npm || ! ${need##*:}; then
         echo "SKIPPED journey: ${need%%:*} is missing; \`./test.sh --install\` installs it"
         [ "${CI:-}" != true ]
@@ -13,4 +15,5 @@ for need in "Node with the packages of e2e:has_e2e_packages" "Chromium:has chrom
 done
 
 cargo build --quiet --locked --package doorward
+node e2e/spa.mjs
 exec node e2e/journey.mjs

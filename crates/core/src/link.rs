@@ -5,6 +5,7 @@
 
 pub mod browser;
 mod code;
+pub mod re_auth;
 mod token;
 
 use std::{net::IpAddr, time::Duration};

@@ -26,7 +26,7 @@ use doorward_store::Store;
 
 use crate::{
     config::{self, Config, ResolvedApp},
-    http::{OwnRules, Site, SiteApp, cookies::Cookies},
+    http::{OwnRules, Site, SiteApp, cookies::Cookies, harden::Configured},
     lifecycle::Host,
     pages,
     proxy::{ProxyOptions, Upstream, UpstreamOptions},
@@ -78,6 +78,7 @@ pub(crate) fn assemble(
         response_floor: config.login.response_floor,
         link_ttl: config.login.link_ttl,
         is_demo,
+        headers: Configured::new(config.headers.hsts.as_ref().map(config::Hsts::as_str), &config.login.allowed_origins),
         own_rules: OwnRules::new()?,
     };
     let issuers =
@@ -104,6 +105,8 @@ fn site_app(app: &ResolvedApp) -> Result<SiteApp, anyhow::Error> {
         upstream: Upstream::new(options, &ProxyOptions::default())?,
         extra_names: extra.iter().map(|(_, name)| name.clone()).collect(),
         extra,
+        cors: app.app.cors,
+        harden: app.app.harden,
         assertion: app.app.assertion.then(|| app.audience.as_str().into()),
     })
 }
@@ -116,7 +119,8 @@ pub(crate) fn sign_in_config(config: &Config, is_demo: bool) -> SignInConfig {
         site: config.public_url.host().to_owned(),
         callback_url: format!("{}{}/login/callback", config.public_url.origin(), config.base_path.as_str()),
         link_ttl: config.login.link_ttl,
-        absolute: config.session.absolute,
+        code_ttl: config.login.code_ttl,
+        sessions: config.session.limits(),
         allow_sign_up: config.login.allow_sign_up,
     }
 }

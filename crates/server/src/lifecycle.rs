@@ -14,7 +14,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::LinkWorker,
+    flow::{LinkWorker, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
     mail::{Mailer, SmtpMailer, outbox::Outbox},
     ring::{self, Ring},
@@ -154,10 +154,13 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
+    let re_auth =
+        ReAuth::new(assemble::sign_in_config(config, host.is_demo), store.clone(), ring.clone(), host.clock.clone());
     let server = Arc::new(Server {
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
         sign_in,
+        re_auth,
         proxy: Proxy::new(),
         metrics,
         sites: arc_swap::ArcSwap::from_pointee(assembled.site),
@@ -231,7 +234,9 @@ impl Running {
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);
-        self.server.sign_in.configure(assemble::sign_in_config(&config, self.host.is_demo));
+        let sign_in = assemble::sign_in_config(&config, self.host.is_demo);
+        self.server.re_auth.configure(sign_in.clone());
+        self.server.sign_in.configure(sign_in);
         tracing::info!(version, "took the new configuration");
         Ok(version)
     }

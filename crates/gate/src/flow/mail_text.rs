@@ -74,7 +74,7 @@ pub fn magic_link(mail: &MagicLinkMail<'_>) -> MailText {
     MailText { subject, text, html }
 }
 
-fn asked_from(ip: Option<IpAddr>, user_agent: Option<&str>) -> String {
+pub(super) fn asked_from(ip: Option<IpAddr>, user_agent: Option<&str>) -> String {
     let browser = user_agent.and_then(browser_name);
     let mut out = match browser {
         Some(browser) => format!("with {browser}"),
@@ -119,7 +119,7 @@ pub fn browser_name(user_agent: &str) -> Option<String> {
 }
 
 /// `15 minutes`, `1 hour`, `90 seconds`: the largest unit that divides it.
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     let secs = span.as_secs();
     let (n, unit) = match secs {
         s if s >= 3600 && s % 3600 == 0 => (s / 3600, "hour"),

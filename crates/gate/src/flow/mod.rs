@@ -3,6 +3,8 @@
 mod link_queue;
 pub mod mail_text;
 pub mod password;
+pub mod re_auth;
+mod re_auth_mail;
 pub mod sessions;
 pub mod sign_in;
 

@@ -14,10 +14,10 @@ use doorward_core::{
     decision::Denial,
     effects::Effects,
     id::{LinkId, SessionId},
-    link::{self, Asker, Link, NewSession},
+    link::{self, Asker, Link, NewSession, re_auth},
     reason::Reason,
     ring::Purpose,
-    session::{OpaqueToken, Session, SignInMethod, TokenHash},
+    session::{OpaqueToken, Session, SessionLimits, SignInMethod, TokenHash},
     time::Now,
     user::{Email, User},
 };
@@ -40,8 +40,10 @@ pub struct SignInConfig {
     pub callback_url: String,
     /// How long a link works.
     pub link_ttl: Duration,
-    /// How long a session lives at most.
-    pub absolute: Duration,
+    /// How long the code beside it works; never longer than the link.
+    pub code_ttl: Duration,
+    /// How long sessions live.
+    pub sessions: SessionLimits,
     /// Whether an unknown address becomes a user by asking for a link. The row is made with the link, so a
     /// stranger can make rows within the limits of a client; they can do nothing until the mail proves them.
     pub allow_sign_up: bool,
@@ -260,17 +262,21 @@ impl Inner {
             Some(hash) => self.store.session(hash).await?.map(|(session, _)| session),
             None => None,
         };
+        let again = re_auth::session_of(link, replaces.as_ref(), &self.config.load().sessions, now.wall)?.cloned();
         let replaced = replaces.is_some();
         let token = OpaqueToken::mint(self.clock.random());
         let new = NewSession {
             id: SessionId::mint(now.wall, self.clock.random()),
             hash: token.hash(),
             method: SignInMethod::MagicLink,
-            absolute: self.config.load().absolute,
+            absolute: self.config.load().sessions.absolute,
             asker: input.asker.clone(),
             replaces,
         };
-        let (plan, effects) = link::plan_consume(link, new, now.wall);
+        let (mut plan, mut effects) = link::plan_consume(link, new, now.wall);
+        if let Some(old) = &again {
+            re_auth::continue_session(&mut plan, &mut effects, old);
+        }
         let session = plan.session.clone();
         match self.store.consume_link(plan, effects).await? {
             Consume::Consumed => {

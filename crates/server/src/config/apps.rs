@@ -26,6 +26,12 @@ settings! {
         headers: BTreeMap<String, IdentityHeader> = default {};
         /// Whether requests carry a signed identity JWT, `X-Doorward-Assertion`.
         assertion: bool = default false;
+        /// Whether Doorward speaks CORS for it: answers the preflights of `login.allowed_origins`, and marks answers and
+        /// refusals for them, in place of what the app says. Off: CORS is the app's own business.
+        cors: bool = default false;
+        /// Whether answers that say nothing about it get `X-Content-Type-Options`, `X-Frame-Options: SAMEORIGIN`,
+        /// `Referrer-Policy` and `headers.hsts`, and lose `Server` and `X-Powered-By`. Off: left as they are.
+        harden: bool = default false;
         /// Paths that can be read in more than one way: `strict` refuses them, `same_rule` lets them pass
         /// where every reading meets the same rule.
         paths: PathMode = default "strict";
@@ -98,7 +104,16 @@ impl App {
     pub(super) fn at(upstream: Upstream) -> Self {
         let timeout = Timeout { connect: Duration::from_secs(2), idle: Duration::from_secs(60) };
         let headers = BTreeMap::new();
-        Self { upstream, audience: None, timeout, headers, assertion: false, paths: PathMode::Strict }
+        Self {
+            upstream,
+            audience: None,
+            timeout,
+            headers,
+            assertion: false,
+            cors: false,
+            harden: false,
+            paths: PathMode::Strict,
+        }
     }
 
     fn check(&self, cx: &mut Reader<'_>) {

@@ -7,6 +7,7 @@
 mod apps;
 mod available;
 mod env;
+mod headers;
 mod issuers;
 mod key;
 mod legacy;
@@ -38,6 +39,7 @@ use std::{
 pub use self::{
     apps::{App, IDENTITY_FIELDS, IdentityHeader, Timeout},
     env::PREFIX,
+    headers::{Headers, Hsts},
     issuers::{Alias, Issuer, IssuerName, KeyFile, KeySet, KeySource, Keys},
     key::{Key, Presence, Section, Shape},
     legacy::Legacy,

@@ -9,6 +9,7 @@ use doorward_core::ring::RootSecret as Root;
 
 use super::{
     apps::App,
+    headers::Headers,
     issuers::Issuer,
     key::{Key, Presence, Shape, settings},
     legacy::Legacy,
@@ -51,6 +52,8 @@ settings! {
         mail: Mail = optional { url = "smtp://127.0.0.1:1025", from = "login@example.com" };
         /// Sign-in.
         login: Login = table {};
+        /// Security headers of our own answers.
+        headers: Headers = table {};
         /// The soak window of a migration.
         legacy: Legacy = optional { allow = false };
         /// Issuers of tokens.
@@ -113,6 +116,10 @@ impl Settings {
     pub(super) fn check_whole(&self, cx: &mut Reader<'_>) -> RootSecret {
         self.check_apps(cx);
         self.check_issuers(cx);
+        if self.headers.hsts.is_some() && !self.public_url.is_https() {
+            let what = "`public_url` is http, and browsers take this header over https alone";
+            cx.problem_in("headers.hsts", what, "remove it, or make `public_url` https");
+        }
         self.root_secret(cx)
     }
 

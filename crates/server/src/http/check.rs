@@ -15,7 +15,7 @@ use doorward_gate::{assertion::HEADER as ASSERTION, respond as problem};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::{
-    Server, Site,
+    Server, Site, Source,
     call::{self, Call},
     entry, harden,
     respond::{self, Want},
@@ -38,7 +38,9 @@ pub async fn check(call: Call, dialect: Dialect, rest: &str) -> Response<Body> {
         None => rest.to_owned(),
     };
     let (decision, want) = judge(&call, dialect, &suffix).await;
-    answer(&call, dialect, &decision, &want)
+    let mut response = answer(&call, dialect, &decision, &want);
+    response.extensions_mut().insert(Source::Check);
+    response
 }
 
 /// Refuses a question that cannot be read, in words of the proxy that asks.
@@ -47,7 +49,9 @@ pub fn refuse(call: &Call, dialect: Dialect, denial: Denial) -> Response<Body> {
         return call.refuse(denial);
     }
     let decision = call.server.gate.refuse_observed(&call.facts(), denial);
-    answer(call, dialect, &decision, &Want::Json)
+    let mut response = answer(call, dialect, &decision, &Want::Json);
+    response.extensions_mut().insert(Source::Check);
+    response
 }
 
 /// The dialect in which a trusted proxy asks at `path`; `None` for everything else.
@@ -148,8 +152,8 @@ fn for_nginx(site: &pages::Site, id: DecisionId, denial: &Denial, want: &Want) -
     let is_unauthorized = shown.status() == 401;
     let status = if is_unauthorized { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
     let redirect = match want {
-        Want::Page { return_to } if respond::is_cured_by_sign_in(shown) => respond::login_url(&site.base, return_to),
-        _ => String::new(),
+        Want::Page { return_to } => respond::lead(shown, &site.base, return_to).unwrap_or_default(),
+        Want::Json => String::new(),
     };
     let docs = format!("{}/docs", site.base);
     let mut response = problem::problem(denial, id, &docs).map(Body::from);

@@ -55,7 +55,12 @@ pub fn refuse(server: &Arc<Server>) -> Refuse<Body> {
     let server = Arc::clone(server);
     Arc::new(move |denial, uri, connection| {
         let asks = check::asking(&server.site(), connection.peer.ip(), uri.path());
-        asks.map_or_else(|| refused(&server, &denial), |dialect| check::refuse_unread(&server, dialect, &denial))
+        let answer = || {
+            let mut response = refused(&server, &denial);
+            server.site().headers.finish(response.headers_mut(), connection.scheme);
+            response
+        };
+        asks.map_or_else(answer, |dialect| check::refuse_unread(&server, dialect, &denial))
     })
 }
 

@@ -13,21 +13,37 @@ use doorward_core::{
 use doorward_gate::assertion::HEADER as ASSERTION;
 use http::{HeaderName, HeaderValue, Request, Response};
 
-use super::{SiteApp, call::Call};
+use super::{SiteApp, Source, call::Call, cors};
 use crate::proxy::{ForwardPlan, Until};
 
 /// Judges by the rules and forwards what they admit.
 pub async fn front(mut call: Call) -> Response<Body> {
+    if let Some(answer) = cors::preflight_for_app(&call) {
+        return answer;
+    }
+    let site = Arc::clone(&call.site);
+    let (index, mut response) = judged(&mut call).await;
+    let rule = index.and_then(|index| site.policy.rule(index));
+    if response.extensions().get::<Source>().is_none() {
+        let cors = rule.and_then(|rule| site.apps.get(rule.app)).is_some_and(|app| app.cors);
+        response.extensions_mut().insert(Source::RefusalFor { cors });
+    }
+    response
+}
+
+/// The answer, and the rule that it is about.
+async fn judged(call: &mut Call) -> (Option<usize>, Response<Body>) {
     let since = call.server.gate.clock().now();
     let decision = call.server.gate.check_by(&call.facts(), &call.site.policy).decision().await;
-    match &decision.outcome {
+    let response = match &decision.outcome {
         Err(_) => call.answer(&decision),
-        Ok(grant) => match forward(&mut call, &decision, grant, since).await {
+        Ok(grant) => match forward(call, &decision, grant, since).await {
             Ok(response) => response,
             // The grant stands; what failed is the way to the app.
             Err(denial) => call.refuse(denial),
         },
-    }
+    };
+    (decision.rule, response)
 }
 
 async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now) -> Result<Response<Body>, Denial> {
@@ -63,7 +79,9 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now
         until,
     };
     let response = call.server.proxy.forward(request, &app.upstream, plan).await?;
-    Ok(response.map(Body::new))
+    let mut response = response.map(Body::new);
+    response.extensions_mut().insert(Source::App { cors: app.cors, harden: app.harden });
+    Ok(response)
 }
 
 /// The identity headers for an app: those with something to say, under our names and its own.

@@ -61,13 +61,13 @@ fn return_to(call: &Call, text: Option<&str>) -> ReturnTo {
 }
 
 /// The login cookie of this browser, if it has a readable one.
-fn browser(call: &Call) -> Option<OpaqueToken> {
+pub(super) fn browser(call: &Call) -> Option<OpaqueToken> {
     let value = cookie::value(&call.parts.headers, call.site.cookies.names.login).ok().flatten()?;
     OpaqueToken::parse(std::str::from_utf8(value).ok()?)
 }
 
 /// The host that was asked, where it is not that of `public_url`. It is one of the configuration's: others got 421.
-fn other_host(call: &Call) -> Option<String> {
+pub(super) fn other_host(call: &Call) -> Option<String> {
     let host = Host::parse(&call.client.host).ok()?;
     (host.name() != call.site.redirects.own.host()).then(|| host.name().to_owned())
 }

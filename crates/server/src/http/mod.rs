@@ -4,6 +4,7 @@ pub mod admin;
 pub mod call;
 pub mod check;
 pub mod cookies;
+pub mod cors;
 pub mod docs;
 pub mod entry;
 pub mod front;
@@ -12,6 +13,7 @@ pub mod harden;
 pub mod health;
 pub mod login;
 pub mod openapi;
+pub mod reauth;
 pub mod respond;
 pub mod routes;
 pub mod session;
@@ -34,7 +36,11 @@ use doorward_core::{
     rule::PathMode,
     session::TokenHash,
 };
-use doorward_gate::{assertion::Assertions, flow::sign_in::SignIn, gate::Gate};
+use doorward_gate::{
+    assertion::Assertions,
+    flow::{re_auth::ReAuth, sign_in::SignIn},
+    gate::Gate,
+};
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Request, Response, header};
 
@@ -53,6 +59,8 @@ pub struct Server {
     pub gate: Gate,
     /// Signs people in and out.
     pub sign_in: SignIn,
+    /// Lets people prove again who they are.
+    pub re_auth: ReAuth,
     /// Signs identity assertions.
     pub assertions: Assertions,
     /// Carries requests to apps.
@@ -111,8 +119,16 @@ impl Server {
         let authority = parts.uri.authority().map(http::uri::Authority::as_str);
         let head = request::check_head(&parts.method, &parts.headers, authority);
         let (call, derived) = Call::new(Arc::clone(&self), Arc::clone(&site), parts, body, peer, scheme);
+        let (origin, scheme) = (cors::allowed(&call.parts.headers, &site), call.client.scheme);
+        let mut response = self.find_and_answer(call, derived.and(head)).await;
+        finish(&site, scheme, origin.as_ref(), &mut response);
+        response
+    }
+
+    async fn find_and_answer(self: Arc<Self>, call: Call, checked: Result<(), Denial>) -> Response<Body> {
+        let site = Arc::clone(&call.site);
         let found = routes::find(&site.pages.base, &call.parts.method, call.path());
-        if let Err(denial) = derived.and(head) {
+        if let Err(denial) = checked {
             return match found {
                 // A front proxy understands refusals only in its own dialect.
                 Found::Route(Route { handler: Handler::Check(dialect), .. }, _) => {
@@ -129,7 +145,9 @@ impl Server {
         match found {
             Found::NotOurs => front::front(call).await,
             Found::Nothing => call.refuse(Reason::NotFound.into()),
-            Found::OtherMethods(methods) => other_methods(&call, &methods),
+            Found::OtherMethods(methods) => {
+                cors::preflight(&call, &methods).unwrap_or_else(|| other_methods(&call, &methods))
+            }
             Found::Route(route, rest) => {
                 let rest = rest.to_owned();
                 self.route(call, route, &rest).await
@@ -160,6 +178,8 @@ impl Server {
             Handler::Sessions => sessions::list(call, caller).await,
             Handler::RevokeSession | Handler::RevokeSessionForm => sessions::revoke(call, caller, rest).await,
             Handler::RevokeOthers => sessions::revoke_others(call, caller).await,
+            Handler::ReAuthPage => reauth::page(call, caller).await,
+            Handler::ReAuth => reauth::request(call, caller).await,
             Handler::Whoami => session::whoami(call, route.guard).await,
             Handler::Check(dialect) => check::check(call, dialect, rest).await,
             Handler::AssertionJwks => docs::assertion_jwks(&call),
@@ -167,6 +187,45 @@ impl Server {
             Handler::Docs => docs::page(&call),
             Handler::Asset => docs::asset(&call, rest),
         }
+    }
+}
+
+/// Whose answer it is; decides what is added to it last. An answer without it is one of our own routes.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// An app's, as it came.
+    App {
+        /// Whether we speak CORS for it.
+        cors: bool,
+        /// Whether it gets security headers.
+        harden: bool,
+    },
+    /// Our refusal of a request that was meant for an app.
+    RefusalFor {
+        /// Whether we speak CORS for the app.
+        cors: bool,
+    },
+    /// For the front proxy that asked.
+    Check,
+}
+
+/// Adds what depends on the configuration and on who asked.
+fn finish(site: &Site, scheme: Scheme, origin: Option<&HeaderValue>, response: &mut Response<Body>) {
+    let source = response.extensions().get::<Source>().copied();
+    let headers = response.headers_mut();
+    match source {
+        Some(Source::Check) => return,
+        Some(Source::App { harden: false, .. }) => {}
+        Some(Source::App { harden: true, .. }) => site.headers.finish_for_app(headers, scheme),
+        Some(Source::RefusalFor { .. }) | None => site.headers.finish(headers, scheme),
+    }
+    let speaks_cors = match source {
+        Some(Source::App { cors, .. } | Source::RefusalFor { cors }) => cors,
+        Some(Source::Check) => false,
+        None => true,
+    };
+    if speaks_cors && !site.redirects.allowed.is_empty() {
+        cors::mark(headers, origin);
     }
 }
 

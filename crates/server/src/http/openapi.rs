@@ -53,6 +53,12 @@ pub fn document(base: &str) -> Value {
                         "return_to": { "type": "string", "description": "local path to go to afterwards" },
                     },
                 },
+                "ReAuth": {
+                    "type": "object",
+                    "properties": {
+                        "return_to": { "type": "string", "description": "local path to go to afterwards" },
+                    },
+                },
                 "Callback": {
                     "type": "object", "required": ["token"], "additionalProperties": false,
                     "properties": { "token": { "type": "string" } },
@@ -109,6 +115,7 @@ fn request_schema(handler: Handler) -> Option<&'static str> {
     match handler {
         Handler::RequestLink => Some("LinkRequest"),
         Handler::Callback => Some("Callback"),
+        Handler::ReAuth => Some("ReAuth"),
         _ => None,
     }
 }
@@ -119,6 +126,7 @@ fn content(handler: Handler, status: u16) -> Option<Value> {
     };
     match (handler, status) {
         (Handler::Healthz | Handler::Readyz | Handler::RequestLink | Handler::Callback | Handler::Logout, 200)
+        | (Handler::ReAuth, 200)
         | (Handler::RevokeSession | Handler::RevokeSessionForm, 200) => json_of("Ok"),
         (Handler::Sessions, 200) => json_of("Sessions"),
         (Handler::Session, 200) => json_of("Session"),

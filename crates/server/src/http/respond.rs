@@ -43,7 +43,7 @@ impl Want {
 }
 
 /// Whether a sign-in would help: no credential at all, or a session that is over.
-pub fn is_cured_by_sign_in(reason: Reason) -> bool {
+fn is_cured_by_sign_in(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::NoCredential
@@ -54,33 +54,49 @@ pub fn is_cured_by_sign_in(reason: Reason) -> bool {
     )
 }
 
+/// Where a person's browser is led on `reason`, to come back to `return_to` afterwards; `None` where a page says more.
+pub fn lead(reason: Reason, base: &str, return_to: &str) -> Option<String> {
+    match reason {
+        Reason::ReAuthRequired => Some(with_return_to(&format!("{base}/reauth"), return_to)),
+        reason => is_cured_by_sign_in(reason).then(|| login_url(base, return_to)),
+    }
+}
+
 /// The login page's address with where to come back to.
-pub fn login_url(base: &str, return_to: &str) -> String {
+fn login_url(base: &str, return_to: &str) -> String {
+    with_return_to(&format!("{base}/login"), return_to)
+}
+
+fn with_return_to(page: &str, return_to: &str) -> String {
     let query: String = url::form_urlencoded::byte_serialize(return_to.as_bytes()).collect();
-    format!("{base}/login?return_to={query}")
+    format!("{page}?return_to={query}")
 }
 
 /// The answer to a refused request.
 pub fn denial(denial: &Denial, id: DecisionId, want: &Want, site: &pages::Site) -> Response<Body> {
     let base = &site.base;
     let shown = denial.reason.shown();
-    let mut response = match want {
-        Want::Page { return_to } if is_cured_by_sign_in(shown) => {
+    let led = match want {
+        Want::Page { return_to } => lead(shown, base, return_to),
+        Want::Json => None,
+    };
+    let mut response = match (want, led) {
+        (Want::Page { .. }, Some(to)) => {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::FOUND;
-            if let Ok(location) = HeaderValue::try_from(login_url(base, return_to)) {
+            if let Ok(location) = HeaderValue::try_from(to) {
                 response.headers_mut().insert(header::LOCATION, location);
             }
             response
         }
-        Want::Page { return_to } => {
+        (Want::Page { return_to }, None) => {
             let html = pages::denied(site, &pages::Denied { denial, decision: id, return_to });
             let mut response = Response::new(Body::from(html));
             *response.status_mut() = respond::status(shown);
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             response
         }
-        Want::Json => respond::problem(denial, id, &format!("{base}/docs")).map(Body::from),
+        (Want::Json, _) => respond::problem(denial, id, &format!("{base}/docs")).map(Body::from),
     };
     respond::mark(response.headers_mut(), denial, id);
     super::harden::harden(response.headers_mut());

@@ -37,6 +37,8 @@ pub enum Handler {
     RevokeSession,
     RevokeSessionForm,
     RevokeOthers,
+    ReAuthPage,
+    ReAuth,
     Whoami,
     Check(Dialect),
     AssertionJwks,
@@ -254,6 +256,37 @@ pub const ROUTES: &[Route] = &[
         summary: "End every session of the caller but the current one",
         answers: &[(200, "`{\"ok\":true,\"ended\":n}`"), (303, "pages: to `/sessions`")],
         ..REVOKE
+    },
+    Route {
+        handler: Handler::ReAuthPage,
+        path: "/reauth",
+        guard: Guard::Required(SESSION),
+        summary: "Page that leads to a fresh proof of who one is, where a recent sign-in is asked for",
+        answers: &[(200, "page with one button")],
+        refusals: &[Reason::NoCredential, Reason::StoreUnavailable],
+        ..PLAIN
+    },
+    Route {
+        handler: Handler::ReAuth,
+        methods: &["POST"],
+        path: "/reauth",
+        guard: Guard::Required(SESSION),
+        csrf: CsrfMode::Token,
+        back: "/reauth",
+        summary: "Prove again who one is: `{return_to?}`, JSON or form. A mail with link and code goes to the \
+                  session's own address; using it gives a new session id and token, the same absolute end and a new \
+                  `authenticated_at`, and ends the old id",
+        answers: &[(200, "`{\"ok\":true}`; a form gets the \"check your inbox\" page. Sets the login cookie")],
+        refusals: &[
+            Reason::NoCredential,
+            Reason::CsrfMissing,
+            Reason::CsrfMismatch,
+            Reason::CrossSite,
+            Reason::RateLimited,
+            Reason::UserBanned,
+            Reason::StoreUnavailable,
+        ],
+        ..PLAIN
     },
     Route {
         handler: Handler::Whoami,

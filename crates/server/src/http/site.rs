@@ -15,6 +15,7 @@ use http::HeaderName;
 
 use super::{
     cookies::Cookies,
+    harden::Configured,
     routes::{Guard, ROUTES, Route},
 };
 use crate::{pages, proxy::Upstream};
@@ -30,6 +31,10 @@ pub struct SiteApp {
     pub extra_names: Vec<HeaderName>,
     /// Audience of the identity assertion, where it is switched on.
     pub assertion: Option<Arc<str>>,
+    /// Whether Doorward speaks CORS for it.
+    pub cors: bool,
+    /// Whether its answers get security headers that it does not set itself.
+    pub harden: bool,
 }
 
 /// See the module.
@@ -54,6 +59,8 @@ pub struct Site {
     pub link_ttl: Duration,
     /// Whether this is `demo`, whose pages point to the mailbox.
     pub is_demo: bool,
+    /// Security headers that the configuration decides.
+    pub headers: Configured,
     /// Rules of our own routes.
     pub own_rules: OwnRules,
 }

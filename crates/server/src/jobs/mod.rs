@@ -76,12 +76,17 @@ pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, sto
     }
 }
 
+/// Longest time by which the store knows a use later than it happened: uses are written once a minute, in batches. A row
+/// that is deleted ends its session everywhere, so one in use must not be.
+const WRITTEN_LATE: Duration = Duration::from_secs(120);
+
 /// Deletes what is over; [`doorward_store::Store::purge`] says what.
 pub(crate) async fn purge(server: Arc<Server>, stop: CancellationToken) {
     let mut tick = every(PURGE);
     while stop.run_until_cancelled(tick.tick()).await.is_some() {
         let now = server.gate.clock().now().wall;
-        match server.gate.store().purge(now, server.gate.policy().sessions.idle).await {
+        let idle = server.gate.policy().sessions.idle + WRITTEN_LATE;
+        match server.gate.store().purge(now, idle).await {
             Ok(purged) => tracing::debug!(
                 sessions = purged.sessions,
                 links = purged.links,

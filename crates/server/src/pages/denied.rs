@@ -67,7 +67,7 @@ pub fn denied(site: &Site, page: &Denied<'_>) -> String {
 fn action(site: &Site, remedy: Remedy, return_to: &str) -> Option<Action> {
     let (label, href) = match remedy {
         Remedy::SignIn => ("Sign in", site.login_href(return_to)),
-        Remedy::ReAuthenticate => ("Sign in again", site.login_href(return_to)),
+        Remedy::ReAuthenticate => ("Confirm that it is you", site.re_auth_href(return_to)),
         Remedy::RequestLink => ("Ask for a new link", site.login_href(return_to)),
         Remedy::UseSameBrowser => ("Ask for a new link here", site.login_href(return_to)),
         Remedy::RefreshCsrf => ("Load the page again", text::local(return_to).to_owned()),
@@ -87,7 +87,7 @@ fn heading(reason: Reason) -> &'static str {
         R::SessionUnknown | R::SessionIdle | R::SessionExpiredAbsolute | R::SessionRevoked | R::SessionDisconnected => {
             "Your session has ended"
         }
-        R::ReAuthRequired => "Please sign in again",
+        R::ReAuthRequired => "Please confirm that it is you",
         R::UserBanned => "This account is suspended",
 
         R::LinkExpired => "This link has expired",

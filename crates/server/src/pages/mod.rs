@@ -10,6 +10,7 @@ pub mod demo;
 mod denied;
 mod docs;
 mod profile;
+mod re_auth;
 mod sessions;
 mod sign_in;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use self::{
     denied::{Denied, denied},
     docs::docs,
     profile::{Profile, profile},
+    re_auth::{ReAuth, re_auth},
     sessions::{Sessions, sessions},
     sign_in::{CheckInbox, Confirm, Login, check_inbox, confirm, elsewhere, login, signed_out},
 };
@@ -58,11 +60,20 @@ impl Site {
 
     /// The login page, with the way back; `return_to` is kept only if it is local.
     pub fn login_href(&self, return_to: &str) -> String {
+        self.with_way_back("login", return_to)
+    }
+
+    /// The page that asks for a fresh proof, likewise.
+    fn re_auth_href(&self, return_to: &str) -> String {
+        self.with_way_back("reauth", return_to)
+    }
+
+    fn with_way_back(&self, page: &str, return_to: &str) -> String {
         match text::local(return_to) {
-            "/" => format!("{}/login", self.base),
+            "/" => format!("{}/{page}", self.base),
             path => {
                 let query: String = url::form_urlencoded::byte_serialize(path.as_bytes()).collect();
-                format!("{}/login?return_to={query}", self.base)
+                format!("{}/{page}?return_to={query}", self.base)
             }
         }
     }

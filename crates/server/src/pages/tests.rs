@@ -125,6 +125,7 @@ fn samples() -> Vec<(String, String)> {
         ("profile", profile_page(&email(), &user)),
         ("sessions", sessions_page(2, Some(FIREFOX))),
         ("sessions-one", sessions_page(1, None)),
+        ("re-auth", re_auth(&site, &ReAuth { email: "alice@example.com", return_to: "/x?y=1", csrf: "aGVsbG8" })),
         ("demo-app", demo::app(&site, "/auth", "http://127.0.0.1:8080", &identity("alice@example.com"))),
         ("demo-app-stranger", demo::app(&site, "/auth", "http://127.0.0.1:8080", &[])),
         ("mailbox", demo::mailbox(&site, &[mail_of("Sign in to app", link), mail_of("Sign in to app", link)])),
@@ -252,6 +253,7 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
         ("app header name", {
             Box::new(|text| demo::app(&site, "/auth", "http://h", &[(text.to_owned(), "v".to_owned())]))
         }),
+        ("re-auth", Box::new(|text| re_auth(&site, &ReAuth { email: text, return_to: text, csrf: text }))),
         ("session device", Box::new(|text| sessions_page(2, Some(text)))),
         ("mail subject", Box::new(|text| demo::mail(&site, &mail_of(text, "text")))),
         ("mail text", Box::new(|text| demo::mail(&site, &mail_of("subject", text)))),

@@ -191,3 +191,23 @@ async fn the_credential_that_authenticated_decides_and_a_junk_bearer_skips_nothi
     let alone = Request::new("POST", "/token/x").with("Origin", "https://evil.example");
     assert_eq!(world.bearer(&good).ask(alone).await.status, 200);
 }
+
+#[tokio::test]
+async fn no_other_site_opens_a_socket_with_a_persons_cookie() {
+    let world = World::start(RULES).await;
+    let ada = world.browser("ada@example.com").await;
+    let handshake = |origin: Option<&str>| {
+        let request = Request::get("/x").with("Connection", "Upgrade").with("Upgrade", "websocket");
+        let request = request.with("Sec-WebSocket-Version", "13").with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        origin.into_iter().fold(request.with("Cookie", ada.cookies()), |request, origin| request.with("Origin", origin))
+    };
+    for origin in
+        [None, Some("https://evil.example"), Some("null"), Some("http://app.example"), Some("https://a.app.example")]
+    {
+        let answer = world.anonymous().ask(handshake(origin)).await;
+        assert_eq!(outcome(&answer), (403, Some("cross_site")), "{origin:?}");
+    }
+    // Our own origin gets as far as the app, which opens none.
+    let answer = world.anonymous().ask(handshake(Some("https://app.example"))).await;
+    assert_eq!((answer.status, answer.header("x-app")), (200, Some("web")), "{answer:?}");
+}

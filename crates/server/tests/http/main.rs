@@ -5,10 +5,12 @@
 mod assertion;
 mod attacks;
 mod cli;
+mod cors;
 mod csrf;
 mod door;
 mod forward_auth;
 mod golden;
+mod headers;
 mod hosts;
 mod process;
 mod provoke;
@@ -16,5 +18,6 @@ mod proxy;
 mod sessions;
 mod sign_in;
 mod smuggling;
+mod step_up;
 #[allow(dead_code, reason = "a harness for all subjects; which of its verbs are in use changes with them")]
 mod world;

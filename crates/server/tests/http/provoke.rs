@@ -384,7 +384,7 @@ async fn provoke(reason: Reason) -> Provoked {
             stage.bearer("/api/x", &token).await
         }
         // Mail waits in the outbox, and a sign-in must not tell whether there was any.
-        Reason::MailUnavailable => NotYet("proving again who one is"),
+        Reason::MailUnavailable => NotYet("a mail that has to leave at once"),
         Reason::UpstreamUnavailable => stage().await.ask(Request::get("/dead")).await,
         Reason::UpstreamTimeout => stage().await.ask(Request::get("/silent")).await,
         // No request is known that leads to a fault of ours, so one is made: a site whose rules point to no app.
@@ -402,6 +402,7 @@ async fn provoke(reason: Reason) -> Provoked {
                 response_floor: site.response_floor,
                 link_ttl: site.link_ttl,
                 is_demo: site.is_demo,
+                headers: site.headers.clone(),
                 own_rules: OwnRules::new().unwrap(),
             };
             server.sites.store(Arc::new(broken));

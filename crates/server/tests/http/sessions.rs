@@ -189,3 +189,36 @@ async fn whoever_holds_a_stolen_cookie_long_after_the_sign_in_cannot_shut_its_ow
     }
     assert_eq!(owner.get("/x").await.status, 200);
 }
+
+#[tokio::test]
+async fn a_session_cookie_that_a_client_chose_is_never_taken_over() {
+    let world = World::start(RULES).await;
+    let chosen = "A".repeat(43);
+    let mut browser = world.visitor();
+    let token = browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    // As planted by somebody who knows it: before the sign-in, and with it.
+    let planted = format!("{}; __Host-doorward_sid={chosen}", browser.cookies());
+    let request = Request::new("POST", "/auth/login/callback").with("Cookie", planted);
+    let request = request.with("Content-Type", "application/json").body(json!({ "token": token }).to_string());
+    let answer = browser.ask(request).await;
+    assert_eq!(outcome(&answer), (200, None));
+    assert_ne!(browser.cookie("__Host-doorward_sid"), Some(chosen.as_str()));
+    let known = world.anonymous().with("Cookie", &format!("__Host-doorward_sid={chosen}")).get("/x").await;
+    assert_eq!(outcome(&known), (401, Some("session_unknown")));
+    assert_eq!(browser.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_or_changed_says_so_and_ends_nothing() {
+    let world = World::start(RULES).await;
+    let mut desk = world.browser(ADA).await;
+    let phone = world.browser(ADA).await;
+    let phones = own(&mut phone.clone()).await;
+    assert_eq!(desk.get("/x").await.status, 200);
+    world.store().close().await;
+    assert_eq!(outcome(&desk.get("/auth/sessions").await), (503, Some("store_unavailable")));
+    let refused = change(&mut desk, "DELETE", &format!("/auth/sessions/{phones}")).await;
+    assert_eq!(outcome(&refused), (503, Some("store_unavailable")));
+    let refused = change(&mut desk, "POST", "/auth/sessions/revoke-others").await;
+    assert_eq!(outcome(&refused), (503, Some("store_unavailable")));
+}

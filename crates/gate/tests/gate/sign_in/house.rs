@@ -10,7 +10,7 @@ use doorward_core::{
     link::Asker,
     reason::Reason,
     ring::RootSecret,
-    session::{OpaqueToken, TokenHash},
+    session::{OpaqueToken, SessionLimits, TokenHash},
     time::Timestamp,
     user::{Email, User},
 };
@@ -115,7 +115,12 @@ pub(super) fn config() -> SignInConfig {
         site: "app.example.com".into(),
         callback_url: CALLBACK.into(),
         link_ttl: LINK_TTL,
-        absolute: Duration::from_secs(7 * 86_400),
+        code_ttl: Duration::from_secs(600),
+        sessions: SessionLimits {
+            idle: Duration::from_secs(3600),
+            absolute: Duration::from_secs(7 * 86_400),
+            recent_auth: Duration::from_secs(300),
+        },
         allow_sign_up: false,
     }
 }

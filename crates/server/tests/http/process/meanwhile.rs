@@ -90,6 +90,10 @@ async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_
     let Some(sink) = MailSink::start().await else { return };
     let app = RawUpstream::with(|mut conversation| async move {
         let Some(request) = conversation.request().await else { return };
+        if request.starts_with("GET /events ") {
+            conversation.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n").await;
+            return conversation.end().await;
+        }
         if !request.contains("Sec-WebSocket-Key") && !request.contains("sec-websocket-key") {
             return conversation.say("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
         }
@@ -108,8 +112,14 @@ async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_
     let eve = installation.sign_in(&sink, "eve@example.com").await;
     let mut closing = socket(&installation, &ada).await;
     let mut staying = socket(&installation, &eve).await;
+    let mut stream = Wire::to(installation.address()).await;
+    stream.send(format!("GET /events HTTP/1.1\r\nHost: {}\r\n{ada}\r\n", installation.address())).await;
+    stream.until(b"event\r\n").await;
     installation.ok(&["sessions", "revoke", "--user", "ada@example.com"]).await;
     closed("a command ended the session", &mut closing, "session_revoked").await;
+    let started = now();
+    assert!(!stream.rest().await.ends_with(b"0\r\n\r\n"), "the stream seems to have ended by itself");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     staying.send(b"\x81\x82\0\0\0\0ok").await;
     assert_eq!(staying.exactly(8).await, b"\x81\x82\0\0\0\0ok", "somebody else's socket stays open");
 

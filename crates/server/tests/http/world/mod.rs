@@ -325,7 +325,7 @@ impl World {
 }
 
 /// The latest mail to `email` behind the first `known` ones, once it is there.
-async fn mail_to(mailbox: &Mailbox, email: &str, known: usize) -> String {
+pub(crate) async fn mail_to(mailbox: &Mailbox, email: &str, known: usize) -> String {
     let found = || mailbox.mails().into_iter().filter(|mail| mail.to.as_str() == email).map(|mail| mail.text);
     until("the mail arrives", || found().count() > known).await;
     found().next_back().unwrap()
