@@ -24,6 +24,21 @@ pub enum CredentialKind {
     Legacy,
 }
 
+impl CredentialKind {
+    /// All of them, in their order.
+    pub const ALL: [Self; 4] = [Self::Session, Self::ApiKey, Self::Bearer, Self::Legacy];
+
+    /// The word in metrics and in `X-Doorward-Method`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::ApiKey => "api_key",
+            Self::Bearer => "bearer",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CredentialSet(u8);

@@ -100,6 +100,27 @@ pub struct Share {
 }
 
 impl Share {
+    /// The legacy share of `counts`.
+    ///
+    /// Of one pool: every successful sign-in and every request with a bearer token, of an issuer or of the old
+    /// system. Requests with sessions and API keys are no part of it.
+    pub fn of<'a>(counts: impl IntoIterator<Item = Count<'a>>) -> Self {
+        let mut share = Self::default();
+        for one in counts {
+            let (is_legacy, is_counted) = match one.kind {
+                Counted::SignIn => (one.method == "password", true),
+                Counted::Request => (one.method == "legacy", matches!(one.method, "bearer" | "legacy")),
+            };
+            if is_counted {
+                share.total = share.total.saturating_add(one.count);
+            }
+            if is_legacy {
+                share.legacy = share.legacy.saturating_add(one.count);
+            }
+        }
+        share
+    }
+
     /// From 0 to 1; 0 where nothing happened.
     #[allow(clippy::cast_precision_loss, reason = "a share needs no more than 52 bits")]
     pub fn ratio(self) -> f64 {
@@ -113,26 +134,10 @@ impl fmt::Display for Share {
     }
 }
 
-/// The legacy share of `counts` over the [`DAYS`] whole days before `day`.
-///
-/// Of one pool: every successful sign-in and every request with a bearer token, of an issuer or of the old
-/// system. Requests with sessions and API keys are no part of it, nor is the day itself, which is not over.
+/// The legacy share of `counts` over the [`DAYS`] whole days before `day`; the day itself is not over.
 pub fn share<'a>(counts: impl IntoIterator<Item = Count<'a>>, day: Day) -> Share {
     let days = day.plus(-DAYS)..day;
-    let mut share = Share::default();
-    for one in counts.into_iter().filter(|one| days.contains(&one.day)) {
-        let (is_legacy, is_counted) = match one.kind {
-            Counted::SignIn => (one.method == "password", true),
-            Counted::Request => (one.method == "legacy", matches!(one.method, "bearer" | "legacy")),
-        };
-        if is_counted {
-            share.total = share.total.saturating_add(one.count);
-        }
-        if is_legacy {
-            share.legacy = share.legacy.saturating_add(one.count);
-        }
-    }
-    share
+    Share::of(counts.into_iter().filter(|one| days.contains(&one.day)))
 }
 
 /// What the file says.

@@ -99,12 +99,7 @@ impl Authenticated {
 
     /// The word in `X-Doorward-Method`, logs and metrics.
     pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Session { .. } => "session",
-            Self::Bearer { .. } => "bearer",
-            Self::ApiKey { .. } => "api_key",
-            Self::Legacy { .. } => "legacy",
-        }
+        self.kind().as_str()
     }
 }
 

@@ -56,14 +56,18 @@ pub(crate) fn assemble(
     let own = Origin::parse(&config.public_url.origin()).ok_or_else(|| anyhow!("public_url has no origin"))?;
     let apps = config.resolved_apps();
     let cookies = Cookies::new(config.public_url.is_https());
-    let policy = Arc::new(Policy::new(
+    let policy = Policy::new(
         version,
         config.core_rules(),
         apps.iter().map(gate_app).collect(),
         config.session.limits(),
         cookies.names,
         OriginPolicy { own: own.clone(), allowed: config.login.allowed_origins.clone() },
-    ));
+    );
+    let policy = Arc::new(match &config.legacy {
+        Some(legacy) => policy.with_legacy(legacy.policy()),
+        None => policy,
+    });
     let site = Site {
         policy: Arc::clone(&policy),
         pages: pages::Site { name: config.public_url.host().to_owned(), base: config.base_path.as_str().to_owned() },
@@ -79,7 +83,8 @@ pub(crate) fn assemble(
         link_ttl: config.login.link_ttl,
         is_demo,
         headers: Configured::new(config.headers.hsts.as_ref().map(config::Hsts::as_str), &config.login.allowed_origins),
-        own_rules: OwnRules::new()?,
+        own_rules: OwnRules::new(config.legacy.is_some())?,
+        legacy: config.legacy.as_ref().map(config::Legacy::ceiling),
     };
     let issuers =
         Issuers::new(config.issuers.iter().filter_map(config::Issuer::to_gate).collect(), clock, Some(store))?;

@@ -3,6 +3,7 @@
 mod assemble;
 pub mod cli;
 pub mod config;
+mod cutover;
 pub mod demo;
 pub mod docs;
 pub mod http;

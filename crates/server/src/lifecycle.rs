@@ -10,13 +10,15 @@ use std::{
 
 use doorward_core::{
     audit::{AuditEvent, EventKind},
+    cutover::Day,
     ring::RootSecret,
 };
 use doorward_gate::{
     clock::Clock,
-    flow::{LinkWorker, re_auth::ReAuth},
+    flow::{LinkWorker, password::PasswordSignIn, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
     mail::{Mailer, SmtpMailer, outbox::Outbox},
+    rate::MemoryLimits,
     ring::{self, Ring},
 };
 use doorward_store::{Store, StoreOptions};
@@ -34,7 +36,7 @@ use crate::{
     listener::{Listener, ListenerOptions, Tls},
     proxy::Proxy,
     telemetry::{
-        Metrics, Observer,
+        Methods, Metrics, Observer,
         audit::{AuditJob, AuditQueue},
     },
 };
@@ -141,6 +143,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let metrics = Arc::new(Metrics::new());
     let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics));
     let audit = Arc::new(audit);
+    let methods = Arc::new(Methods::new(&metrics, Day::of(host.clock.now().wall)));
     let assembled =
         assemble::assemble(config, 1, &store, &host.clock, host.is_demo).map_err(|error| misconfigured(&error))?;
     let (gate, gate_task) = Gate::new(GateParts {
@@ -148,7 +151,12 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         store: store.clone(),
         issuers: assembled.issuers,
         policy: assembled.policy,
-        observer: Box::new(Observer::new(Arc::clone(&metrics), Arc::clone(&audit), host.clock.clone())),
+        observer: Box::new(Observer::new(
+            Arc::clone(&metrics),
+            Arc::clone(&audit),
+            Arc::clone(&methods),
+            host.clock.clone(),
+        )),
         cache_capacity: CACHE,
     });
     let ring = Ring::new(root, store.clone(), host.clock.clone());
@@ -156,11 +164,15 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
     let re_auth =
         ReAuth::new(assemble::sign_in_config(config, host.is_demo), store.clone(), ring.clone(), host.clock.clone());
+    let limits = Arc::new(MemoryLimits::new(&host.clock));
+    let passwords = PasswordSignIn::new(store.clone(), ring.clone(), host.clock.clone(), limits);
     let server = Arc::new(Server {
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
         sign_in,
         re_auth,
+        passwords,
+        methods,
         proxy: Proxy::new(),
         metrics,
         sites: arc_swap::ArcSwap::from_pointee(assembled.site),
@@ -217,6 +229,8 @@ impl Running {
         self.jobs.spawn(jobs::watch_store(server(), stop()));
         self.jobs.spawn(jobs::read_gauges(server(), outbox, stop()));
         self.jobs.spawn(jobs::purge(server(), stop()));
+        self.jobs.spawn(jobs::cutover::follow(server(), stop()));
+        self.jobs.spawn(jobs::cutover::count(server(), stop()));
         self.jobs.spawn(jobs::checkpoint::run(server(), ring.clone(), stop()));
         self.jobs.spawn(jobs::keep_ring(server(), ring, stop()));
     }

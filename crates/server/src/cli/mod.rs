@@ -4,6 +4,7 @@
 
 mod audit;
 mod check;
+mod cutover;
 mod demo;
 mod docs;
 mod explain;
@@ -82,6 +83,9 @@ pub enum Command {
     /// Licenses.
     #[command(subcommand)]
     License(license::License),
+    /// The end of the soak window.
+    #[command(subcommand)]
+    Cutover(cutover::Cutover),
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -167,6 +171,10 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
         Command::Users(users) => with_store(&load()?, &clock, async |store| users.run(store, &clock, out).await),
         Command::Sessions(sessions) => {
             with_store(&load()?, &clock, async |store| sessions.run(store, &clock, out).await)
+        }
+        Command::Cutover(cutover) => {
+            let config = load()?;
+            with_store(&config, &clock, async |store| cutover.run(store, &config, &clock, out).await)
         }
         Command::Audit(audit) => {
             let config = load()?;

@@ -13,9 +13,6 @@ pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     if settings.shared.is_some() {
         asked.push(("shared".into(), "Redis"));
     }
-    if settings.legacy.as_ref().is_some_and(|legacy| legacy.allow) {
-        asked.push(("legacy.allow".into(), "the soak window"));
-    }
     if settings.license.provider != Provider::None {
         asked.push(("license.provider".into(), "a license provider"));
     }

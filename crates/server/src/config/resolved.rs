@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use doorward_core::{
     client::TrustedProxies,
-    rule::{LicenseMode, PathMode, Require, Rule},
+    credential::CredentialKind,
+    rule::{Access, LicenseMode, PathMode, Require, Rule},
 };
 
 use super::{Config, apps::App, license::Provider, urls::Upstream};
@@ -18,6 +19,16 @@ pub struct ResolvedApp {
     pub audience: String,
     /// Its settings.
     pub app: App,
+}
+
+/// Where there is a soak window, tokens of the old system stand in for sessions.
+fn in_soak_window(access: Access, has_window: bool) -> Access {
+    match access {
+        Access::Credential(kinds) if has_window && kinds.contains(CredentialKind::Session) => {
+            Access::Credential(kinds.with(CredentialKind::Legacy))
+        }
+        access => access,
+    }
 }
 
 impl Config {
@@ -63,7 +74,7 @@ impl Config {
                 host: host.into(),
                 path: rule.path.clone(),
                 methods: rule.methods.iter().map(|method| method.0.clone()).collect(),
-                access: rule.access(),
+                access: in_soak_window(rule.access(), self.legacy.is_some()),
                 csrf: rule.csrf,
                 license: rule.license.unwrap_or(match self.license.provider {
                     Provider::None => LicenseMode::None,

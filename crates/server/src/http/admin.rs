@@ -16,17 +16,18 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use subtle::ConstantTimeEq as _;
 
 use super::{Server, call, health, respond, respond::Want};
-use crate::listener::Connection;
+use crate::{cutover, jobs, listener::Connection};
 
 /// What the admin listener serves.
 pub const ROUTES: &[(&str, &str)] = &[
     ("/metrics", "Prometheus metrics"),
+    ("/admin/cutover", "The soak window: state, legacy share, what was counted by method and day"),
     ("/healthz", "Liveness"),
     ("/healthz/deep", "Every neighbour with its state; 503 if one is not well"),
 ];
 
-/// Answers one request of the admin listener.
-pub fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Request<Body>) -> Response<Body> {
+/// Answers one request of the admin listener; none of them has a body that is read.
+pub async fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Request<()>) -> Response<Body> {
     let host = host(request);
     let refuse = |reason: Reason| {
         let denial = Denial::from(reason);
@@ -66,6 +67,17 @@ pub fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Re
     match request.uri().path() {
         "/healthz" => health::healthz(),
         "/healthz/deep" => health::deep(server),
+        "/admin/cutover" => {
+            jobs::cutover::flush(server).await;
+            let now = server.gate.clock().now().wall;
+            match cutover::report(server.gate.store(), server.site().legacy.as_ref(), now).await {
+                Ok(report) => call::json(StatusCode::OK, &report),
+                Err(error) => {
+                    tracing::debug!(%error, "no report on the soak window");
+                    refuse(Reason::StoreUnavailable)
+                }
+            }
+        }
         "/metrics" => call::own(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -75,7 +87,7 @@ pub fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Re
     }
 }
 
-fn host(request: &Request<Body>) -> &str {
+fn host(request: &Request<()>) -> &str {
     let authority = request.uri().authority().map(http::uri::Authority::as_str);
     authority.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).unwrap_or_default()
 }

@@ -5,7 +5,10 @@ use doorward_core::{
     credential::cookie, decision::Denial, link::Asker, reason::Reason, redirect::ReturnTo, request::Host,
     session::OpaqueToken,
 };
-use doorward_gate::flow::sign_in::{Callback, LinkInput, Peek};
+use doorward_gate::{
+    flow::sign_in::{Callback, LinkInput, Peek},
+    window::Window,
+};
 use http::{Response, StatusCode, header};
 use serde::Deserialize;
 
@@ -85,7 +88,12 @@ pub async fn page(call: Call, guard: Guard) -> Response<Body> {
     if call.parts.uri.query() == Some(SIGNED_OUT) {
         return call::page(StatusCode::OK, pages::signed_out(&call.site.pages));
     }
-    let page = pages::Login { return_to: to.as_str(), email: "", ended };
+    let page = pages::Login {
+        return_to: to.as_str(),
+        email: "",
+        ended,
+        with_password: call.server.gate.window() == Window::Open,
+    };
     call::page(StatusCode::OK, pages::login(&call.site.pages, &page))
 }
 
@@ -162,6 +170,7 @@ pub async fn callback(call: Call) -> Response<Body> {
         Ok(signed_in) => signed_in,
         Err(denial) => return call.refuse(denial),
     };
+    call.server.methods.signed_in(signed_in.session.method);
     if let Some(old) = replaces {
         call.server.gate.forget_session(&old);
     }

@@ -13,6 +13,7 @@ pub mod harden;
 pub mod health;
 pub mod login;
 pub mod openapi;
+pub mod password;
 pub mod reauth;
 pub mod respond;
 pub mod routes;
@@ -38,7 +39,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     assertion::Assertions,
-    flow::{re_auth::ReAuth, sign_in::SignIn},
+    flow::{password::PasswordSignIn, re_auth::ReAuth, sign_in::SignIn},
     gate::Gate,
 };
 use futures_util::FutureExt as _;
@@ -50,7 +51,10 @@ use self::{
     respond::Want,
     routes::{Found, Handler, Route},
 };
-use crate::{proxy::Proxy, telemetry::Metrics};
+use crate::{
+    proxy::Proxy,
+    telemetry::{Methods, Metrics},
+};
 
 /// Everything that a request can need. One per process.
 #[derive(Debug)]
@@ -61,6 +65,10 @@ pub struct Server {
     pub sign_in: SignIn,
     /// Lets people prove again who they are.
     pub re_auth: ReAuth,
+    /// Signs people in with passwords of the old system, while the soak window is open.
+    pub passwords: PasswordSignIn,
+    /// Counts methods of authentication.
+    pub methods: Arc<Methods>,
     /// Signs identity assertions.
     pub assertions: Assertions,
     /// Carries requests to apps.
@@ -173,6 +181,7 @@ impl Server {
             Handler::RequestLink => login::request_link(call).await,
             Handler::CallbackPage => login::callback_page(call).await,
             Handler::Callback => login::callback(call).await,
+            Handler::Password => password::sign_in(call).await,
             Handler::Logout => session::logout(call).await,
             Handler::Session => session::session(call, route.guard).await,
             Handler::Sessions => sessions::list(call, caller).await,

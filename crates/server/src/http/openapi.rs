@@ -63,6 +63,14 @@ pub fn document(base: &str) -> Value {
                     "type": "object", "required": ["token"], "additionalProperties": false,
                     "properties": { "token": { "type": "string" } },
                 },
+                "Password": {
+                    "type": "object", "required": ["email", "password"], "additionalProperties": false,
+                    "properties": {
+                        "email": { "type": "string" },
+                        "password": { "type": "string", "format": "password" },
+                        "return_to": { "type": "string" },
+                    },
+                },
                 "Session": session(),
                 "Sessions": sessions(),
                 "Whoami": whoami(),
@@ -116,6 +124,7 @@ fn request_schema(handler: Handler) -> Option<&'static str> {
         Handler::RequestLink => Some("LinkRequest"),
         Handler::Callback => Some("Callback"),
         Handler::ReAuth => Some("ReAuth"),
+        Handler::Password => Some("Password"),
         _ => None,
     }
 }
@@ -126,7 +135,7 @@ fn content(handler: Handler, status: u16) -> Option<Value> {
     };
     match (handler, status) {
         (Handler::Healthz | Handler::Readyz | Handler::RequestLink | Handler::Callback | Handler::Logout, 200)
-        | (Handler::ReAuth, 200)
+        | (Handler::ReAuth | Handler::Password, 200)
         | (Handler::RevokeSession | Handler::RevokeSessionForm, 200) => json_of("Ok"),
         (Handler::Sessions, 200) => json_of("Sessions"),
         (Handler::Session, 200) => json_of("Session"),

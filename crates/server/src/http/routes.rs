@@ -31,6 +31,7 @@ pub enum Handler {
     RequestLink,
     CallbackPage,
     Callback,
+    Password,
     Logout,
     Session,
     Sessions,
@@ -76,8 +77,11 @@ pub struct Route {
     pub refusals: &'static [Reason],
 }
 
-const ANY_CREDENTIAL: CredentialSet =
-    CredentialSet::NONE.with(CredentialKind::Session).with(CredentialKind::ApiKey).with(CredentialKind::Bearer);
+const ANY_CREDENTIAL: CredentialSet = CredentialSet::NONE
+    .with(CredentialKind::Session)
+    .with(CredentialKind::ApiKey)
+    .with(CredentialKind::Bearer)
+    .with(CredentialKind::Legacy);
 /// Sessions alone.
 pub const SESSION: CredentialSet = CredentialSet::NONE.with(CredentialKind::Session);
 
@@ -195,6 +199,28 @@ pub const ROUTES: &[Route] = &[
             Reason::LinkReused,
             Reason::UserBanned,
             Reason::CrossSite,
+            Reason::StoreUnavailable,
+        ],
+        ..PLAIN
+    },
+    Route {
+        handler: Handler::Password,
+        methods: &["POST"],
+        path: "/login/password",
+        csrf: CsrfMode::Origin,
+        summary: "Sign in with a password of the old system, while the soak window is open: \
+                  `{email, password, return_to?}`, JSON or form",
+        answers: &[
+            (303, "forms: to `return_to`; session and CSRF cookies"),
+            (200, "JSON callers: `{\"ok\":true}` and the cookies"),
+        ],
+        refusals: &[
+            Reason::PasswordInvalid,
+            Reason::LegacyLoginDisabled,
+            Reason::UserBanned,
+            Reason::CrossSite,
+            Reason::RateLimited,
+            Reason::PayloadTooLarge,
             Reason::StoreUnavailable,
         ],
         ..PLAIN

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     client::TrustedProxies,
-    credential::CredentialSet,
+    credential::{CredentialKind, CredentialSet},
+    cutover::Ceiling,
     forward::IdentityField,
     redirect::{RedirectPolicy, ReturnTo},
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, PatternError, Require, Rule},
@@ -63,6 +64,8 @@ pub struct Site {
     pub headers: Configured,
     /// Rules of our own routes.
     pub own_rules: OwnRules,
+    /// What the file says about the soak window, if anything.
+    pub legacy: Option<Ceiling>,
 }
 
 /// The rules of our own routes: those of the table, and those that only say who is calling.
@@ -94,7 +97,7 @@ impl OwnRules {
     ///
     /// # Errors
     /// None in practice: the pattern is fixed.
-    pub fn new() -> Result<Self, PatternError> {
+    pub fn new(has_soak_window: bool) -> Result<Self, PatternError> {
         let mut keys = vec![OwnKey::optional(CredentialSet::NONE)];
         for route in ROUTES {
             let key = match route.guard {
@@ -106,7 +109,8 @@ impl OwnRules {
                 keys.push(key);
             }
         }
-        keys.into_iter().map(|key| Ok((key, Arc::new(own_rule(key)?)))).collect::<Result<_, _>>().map(Self)
+        let rule = |key| Ok((key, Arc::new(own_rule(key, has_soak_window)?)));
+        keys.into_iter().map(rule).collect::<Result<_, _>>().map(Self)
     }
 
     fn find(&self, key: OwnKey) -> Option<&Arc<Rule>> {
@@ -134,14 +138,17 @@ impl Site {
     }
 }
 
-fn own_rule(key: OwnKey) -> Result<Rule, PatternError> {
+fn own_rule(key: OwnKey, has_soak_window: bool) -> Result<Rule, PatternError> {
+    // Without a soak window a token of the old system is a token like any other, from no issuer.
+    let kinds = CredentialKind::ALL.into_iter().filter(|kind| key.kinds.contains(*kind));
+    let kinds = kinds.filter(|kind| has_soak_window || *kind != CredentialKind::Legacy);
     let path = PathPattern::parse("/*")?;
     Ok(Rule {
         name: "own route".into(),
         host: "".into(),
         path,
         methods: Vec::new(),
-        access: Access::Credential(key.kinds),
+        access: Access::Credential(kinds.fold(CredentialSet::NONE, CredentialSet::with)),
         csrf: key.csrf,
         license: LicenseMode::None,
         on_stale: key.on_stale,

@@ -1,6 +1,7 @@
 //! What runs beside the requests. Each job stops when its token is cancelled, and none of them decides.
 
 pub(crate) mod checkpoint;
+pub(crate) mod cutover;
 
 use std::{
     sync::{Arc, atomic::Ordering},

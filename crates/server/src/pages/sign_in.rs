@@ -16,6 +16,8 @@ pub struct Login<'a> {
     pub email: &'a str,
     /// Why the page is shown, where that is worth saying: the session that came is over.
     pub ended: Option<Reason>,
+    /// Whether passwords of the old system are still accepted.
+    pub with_password: bool,
 }
 
 #[derive(Template)]

@@ -114,6 +114,7 @@ fn samples() -> Vec<(String, String)> {
         "Sign in here:\n\nhttp://127.0.0.1:8080/auth/login/callback?token=aaa.bbb.ccc\n\nIt works for 15 minutes.";
     let mut pages = vec![
         ("login", login(&site, &Login { return_to: "/reports?year=2027", ..Login::default() })),
+        ("login-password", login(&site, &Login { with_password: true, ..Login::default() })),
         ("login-idle", login(&site, &Login { ended: Some(Reason::SessionIdle), ..Login::default() })),
         ("inbox", inbox_page("alice@example.com", "/", false)),
         ("inbox-demo", inbox_page("alice@example.com", "/", true)),
@@ -272,7 +273,8 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
 
 #[test]
 fn what_was_typed_comes_back_exactly() {
-    let html = login(&site(), &Login { email: "a\"b&<c>'d", return_to: "/?a=1&b=\"2\"", ended: None });
+    let html =
+        login(&site(), &Login { email: "a\"b&<c>'d", return_to: "/?a=1&b=\"2\"", ended: None, ..Login::default() });
     let values: Vec<_> = attributes(&html, "value").into_iter().map(unescape).collect();
     assert_eq!(values, ["/?a=1&b=\"2\"", "a\"b&<c>'d"]);
 }

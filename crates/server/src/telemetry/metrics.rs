@@ -28,6 +28,13 @@ pub struct NameLabel {
     pub name: String,
 }
 
+/// A method of authentication.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MethodLabel {
+    /// Its name; from the code.
+    pub method: String,
+}
+
 /// A metric for the generated reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Described {
@@ -105,6 +112,11 @@ metrics! {
         [""] "HTTP requests that reached the front door";
     duration: Histogram = "doorward_http_request_duration_seconds" "doorward_http_request_duration_seconds"
         "histogram" [""] "Time from a request's head to its response's head";
+    authenticated: Family<MethodLabel, Counter> = "doorward_authenticated_requests"
+        "doorward_authenticated_requests_total" "counter"
+        ["method"] "Requests that were let in, by the kind of credential: session, api_key, bearer, legacy";
+    sign_ins: Family<MethodLabel, Counter> = "doorward_sign_ins" "doorward_sign_ins_total" "counter"
+        ["method"] "Sessions that began, by how people proved who they are: magic_link, code, oidc, password";
     faults: Family<NameLabel, Counter> = "doorward_faults" "doorward_faults_total" "counter"
         ["name"] "Faults that no request waited for: revocation_tail, touch_dropped, touch_failed, audit_dropped, \
          audit_failed";
@@ -200,6 +212,9 @@ mod tests {
         // A family without a member is not written.
         let label = NameLabel { name: "main".to_owned() };
         metrics.mails.get_or_create(&label).inc();
+        for family in [&metrics.authenticated, &metrics.sign_ins] {
+            family.get_or_create(&MethodLabel { method: "session".to_owned() }).inc();
+        }
         for family in [&metrics.issuer_keys, &metrics.issuer_keys_age, &metrics.issuer_fetches] {
             family.get_or_create(&label).set(1);
         }

@@ -2,8 +2,10 @@
 
 pub mod audit;
 pub mod logs;
+pub mod methods;
 pub mod metrics;
 pub mod observer;
 
+pub use methods::Methods;
 pub use metrics::Metrics;
 pub use observer::Observer;

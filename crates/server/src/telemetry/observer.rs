@@ -7,40 +7,67 @@ use std::{
 
 use doorward_core::{
     audit::{AuditDetail, AuditEvent, EventKind},
-    decision::Decision,
+    credential::CredentialKind,
+    decision::{Decision, Grant, Permitted},
+    id::UserId,
     request::RequestFacts,
     revocation::Revocation,
 };
 use doorward_gate::{
     clock::Clock,
     observe::{Fault, Observe},
+    rate::{Limiter, Quota},
 };
 
-use super::{audit, audit::AuditQueue, metrics::Metrics};
+use super::{audit, audit::AuditQueue, methods::Methods, metrics::Metrics};
 
 /// Longest piece of a request that reaches a log or an audit row, in characters.
 const CUT: usize = 256;
+/// Users of tokens of the old system that are remembered.
+const LEGACY_USERS: usize = 10_000;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Observer {
     metrics: Arc<Metrics>,
     audit: Arc<AuditQueue>,
+    methods: Arc<Methods>,
     clock: Clock,
+    /// How often the use of a token of the old system is written down, by user.
+    legacy: Limiter<UserId>,
 }
 
 impl Observer {
     /// An observer that writes to these.
-    pub fn new(metrics: Arc<Metrics>, audit: Arc<AuditQueue>, clock: Clock) -> Self {
-        Self { metrics, audit, clock }
+    pub fn new(metrics: Arc<Metrics>, audit: Arc<AuditQueue>, methods: Arc<Methods>, clock: Clock) -> Self {
+        let legacy = Limiter::new(Quota::per_hour(1), LEGACY_USERS, clock.clone());
+        Self { metrics, audit, methods, clock, legacy }
+    }
+
+    fn granted(&self, facts: &RequestFacts<'_>, decision: &Decision, grant: &Grant) {
+        let Some(principal) = grant.principal.as_ref().map(Permitted::get) else { return };
+        let kind = principal.authenticated.kind();
+        self.methods.request(kind);
+        if kind != CredentialKind::Legacy {
+            return;
+        }
+        let Some(user) = principal.user_id.filter(|user| self.legacy.check(user).is_ok()) else { return };
+        let mut event = AuditEvent::new(EventKind::LegacySignIn, decision.at).about(user);
+        event.decision = Some(decision.id);
+        event.detail.ip = Some(facts.client);
+        event.detail.more = audit::more([("method", kind.as_str().into())]);
+        self.audit.push(event);
     }
 }
 
 impl Observe for Observer {
     fn decided(&self, facts: &RequestFacts<'_>, decision: &Decision, app: &str) {
-        let Err(denial) = &decision.outcome else {
-            self.metrics.decided(Ok(()), app);
-            return;
+        let denial = match &decision.outcome {
+            Ok(grant) => {
+                self.metrics.decided(Ok(()), app);
+                return self.granted(facts, decision, grant);
+            }
+            Err(denial) => denial,
         };
         self.metrics.decided(Err(denial.reason), app);
         let path = path(facts.target);

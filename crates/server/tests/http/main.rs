@@ -12,6 +12,7 @@ mod forward_auth;
 mod golden;
 mod headers;
 mod hosts;
+mod legacy;
 mod process;
 mod provoke;
 mod proxy;

@@ -1,6 +1,7 @@
 //! The built executable as a child of the test, among neighbours that live or not.
 
 mod boot;
+mod cutover;
 mod doctor;
 mod meanwhile;
 mod people;

@@ -18,6 +18,9 @@ use doorward_testkit::{
 };
 use serde_json::{Value, json};
 
+use doorward_gate::window::Window;
+
+use crate::door::until;
 use crate::world::{NOW, Request, Setup, World, json as body, outcome};
 
 /// How a reason shows itself.
@@ -122,6 +125,13 @@ impl Stage {
 
     fn refused(self, answer: Answer) -> Provoked {
         Provoked::Refused(Box::new(self), answer)
+    }
+
+    /// A sign-in with a password of the old system.
+    async fn with_a_password(self) -> Provoked {
+        let body = json!({ "email": "a@b.test", "password": "x" });
+        let answer = self.world.visitor().post("/auth/login/password", &body).await;
+        self.refused(answer)
     }
 
     /// One request by nobody.
@@ -315,7 +325,13 @@ async fn provoke(reason: Reason) -> Provoked {
         Reason::LinkReused => stage().await.using_a_link(2, Duration::ZERO, false).await,
         Reason::LinkMismatch => NotYet("licenses: the provider's subject of an address"),
         Reason::CodeInvalid => NotYet("codes beside sign-in links"),
-        Reason::LegacyLoginDisabled | Reason::PasswordInvalid => NotYet("the soak window"),
+        Reason::LegacyLoginDisabled => stage().await.with_a_password().await,
+        Reason::PasswordInvalid => {
+            let window = "legacy = { allow = true, cutover_on = \"2027-01-18\" }";
+            let stage = Stage::with(|setup| setup.top(window)).await;
+            until("the window is open", || stage.world.gate().window() == Window::Open).await;
+            stage.with_a_password().await
+        }
 
         Reason::ApiKeyNotFound => {
             let key = api_key::mint([7; 32]).text;
@@ -403,7 +419,8 @@ async fn provoke(reason: Reason) -> Provoked {
                 link_ttl: site.link_ttl,
                 is_demo: site.is_demo,
                 headers: site.headers.clone(),
-                own_rules: OwnRules::new().unwrap(),
+                own_rules: OwnRules::new(false).unwrap(),
+                legacy: None,
             };
             server.sites.store(Arc::new(broken));
             let token = stage.issuer.mint(&stage.claims());

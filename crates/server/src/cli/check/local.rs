@@ -11,7 +11,7 @@ use rustls::{
 };
 
 use super::{Finding, Status};
-use crate::config::{Config, Provider, RootSecret, Tls};
+use crate::config::{Config, Legacy, Provider, RootSecret, Tls};
 
 /// A moment before which this release did not exist: a clock that says less is wrong.
 const RELEASED: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01
@@ -115,6 +115,28 @@ fn load(tls: &Tls) -> Result<usize, String> {
 }
 
 /// What works and may still not be what was meant.
+/// What a `[legacy]` section means. What the store holds below it is for `cutover status`.
+fn soak_window(legacy: &Legacy) -> Vec<(String, String, &'static str)> {
+    let ceiling = legacy.ceiling();
+    if !ceiling.allow {
+        return vec![(
+            "legacy.allow".into(),
+            "closed: nothing of the old system is accepted".into(),
+            "remove [legacy]",
+        )];
+    }
+    let what = match legacy.hs256_secret {
+        Some(_) => "tokens and passwords of the old system are accepted",
+        None => "passwords of the old system are accepted, its tokens are not: there is no legacy.hs256_secret",
+    };
+    let detail = format!(
+        "{what}, until on {} or on a later day their share of a week is below {} %",
+        ceiling.cutover_on,
+        ceiling.threshold * 100.0
+    );
+    vec![("legacy".into(), detail, "`doorward cutover status` says how it stands")]
+}
+
 fn advice(config: &Config) -> Vec<Finding> {
     let mut notes: Vec<(String, String, &str)> = Vec::new();
     if config.login.link_ttl > Duration::from_secs(600) {
@@ -123,6 +145,9 @@ fn advice(config: &Config) -> Vec<Finding> {
             "longer than the 10 minutes that OWASP ASVS asks for".into(),
             "set it to 10m where people read their mail at once",
         ));
+    }
+    if let Some(legacy) = &config.legacy {
+        notes.extend(soak_window(legacy));
     }
     if config.mail.is_none() {
         notes.push(("mail".into(), "no mail server, so nobody can sign in by mail".into(), "add [mail]"));

@@ -1,0 +1,50 @@
+//! The end of the soak window, by commands beside a running server.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{Installation, PATIENCE, figure, until};
+
+/// What the README promises.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
+
+fn installation() -> Installation {
+    Installation::with(
+        "[legacy]\nallow = true\nhs256_secret = \"the-old-system-signed-with-this-one\"\ncutover_on = \"2026-01-01\"\n",
+    )
+}
+
+async fn status_of_a_sign_in(installation: &Installation) -> u16 {
+    let body = json!({ "email": "nobody@example.com", "password": "x" });
+    installation.post("/auth/login/password", "", &body).await.status
+}
+
+async fn status(installation: &Installation) -> Value {
+    serde_json::from_str(&installation.ok(&["cutover", "status", "--json"]).await).unwrap()
+}
+
+#[tokio::test]
+async fn a_window_whose_day_has_passed_closes_and_a_command_opens_it_again_in_the_running_server() {
+    let one = installation();
+    let server = one.serve_ready().await;
+    // Nobody used anything of the old system, so the first look closes it.
+    until("the window closes", PATIENCE, async || (status_of_a_sign_in(&one).await == 410).then_some(())).await;
+    let closed = status(&one).await;
+    assert_eq!((&closed["open"], &closed["by"], &closed["allowed"]), (&json!(false), &json!("job"), &json!(true)));
+    let refused = one.run(&["cutover", "extend"]).await;
+    assert_eq!(refused.status.code(), Some(1), "a closed window is not extended");
+
+    one.ok(&["cutover", "rollback"]).await;
+    let (_, took) =
+        until("the window is open", FOLLOWED_WITHIN, async || (status_of_a_sign_in(&one).await == 401).then_some(()))
+            .await;
+    figure("a cutover taken back in a running server, after the command ended", took);
+    let open = status(&one).await;
+    assert_eq!((&open["open"], &open["by"]), (&json!(true), &json!("operator")));
+    one.ok(&["cutover", "extend", "--days", "3"]).await;
+    let extended = status(&one).await;
+    assert!(extended["closes_on"].as_str() > open["closes_on"].as_str(), "{extended}");
+    one.ok(&["audit", "verify"]).await;
+    drop(server);
+}
