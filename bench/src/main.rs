@@ -11,6 +11,7 @@
 mod check;
 mod house;
 mod load;
+mod outage;
 mod process;
 mod proxy;
 mod report;
@@ -23,7 +24,7 @@ use std::{env, process::ExitCode};
 use report::Report;
 
 /// What can be asked for with `--only`, in the order in which it runs.
-const PARTS: [&str; 5] = ["verify", "check", "proxy", "store", "process"];
+const PARTS: [&str; 6] = ["verify", "check", "outage", "proxy", "store", "process"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         match part {
             "verify" => verify::run(&mut report, effort),
             "check" => runtime.block_on(check::run(&mut report, effort)),
+            "outage" => runtime.block_on(outage::run(&mut report, effort)),
             "proxy" => runtime.block_on(proxy::run(&mut report, effort)),
             "store" => runtime.block_on(store::run(&mut report, effort)),
             _ => runtime.block_on(process::run(&mut report, effort)),

@@ -5,7 +5,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed helper fails the test that asked for it")]
 
+pub mod better_auth;
 pub mod issuer;
+pub mod keycloak;
 pub mod mail;
 pub mod neighbour;
 pub mod oidc_provider;

@@ -6,6 +6,7 @@ mod doctor;
 mod meanwhile;
 mod people;
 mod real_issuer;
+mod rotation;
 mod scoreboard;
 mod signals;
 mod tls;

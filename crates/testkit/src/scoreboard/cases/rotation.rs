@@ -33,7 +33,7 @@ pub(super) fn cases() -> Vec<Case> {
             GROUP,
             "abrupt",
             "a new key, the old one is gone",
-            "accepted, 1 more fetch; the old key no longer",
+            "accepted; the old key no longer; at most 2 more fetches",
             defaults,
             |stage| {
                 Box::pin(async move {
@@ -43,7 +43,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let new = stage.token();
                     stage.accepts("new key", &new).await;
                     stage.denies("a removed key", &old).await;
-                    stage.fetches_at_most(1, since);
+                    stage.fetches_at_most(2, since);
                 })
             },
         ),
@@ -137,11 +137,13 @@ pub(super) fn cases() -> Vec<Case> {
                 stage.fetches_at_most(1, since);
             })
         }),
-        plain(GROUP, "kid-less-one", "no kid, one key", "accepted", defaults, |stage| {
+        plain(GROUP, "kid-less-one", "no kid, one key", "accepted, or refused by policy", defaults, |stage| {
             Box::pin(async move {
                 stage.warm().await;
                 let token = stage.issuer.mint_with(&json!({"kid": null}), &stage.issuer.claims("app", now()));
-                stage.knows("no kid", &token).await;
+                if let (verdict @ (Verdict::Unavailable(_) | Verdict::Silent), _) = stage.ask(&token).await {
+                    stage.find(format!("no kid: {}", said(&verdict)));
+                }
             })
         }),
         plain(
