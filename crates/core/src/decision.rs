@@ -4,7 +4,7 @@ mod authorize;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{id::DecisionId, principal::Principal, reason::Reason, time::Timestamp};
 
@@ -155,6 +155,8 @@ pub struct Decision {
     pub rule: Option<usize>,
     /// Who was calling, as far as it was found out, also on a denial.
     pub caller: Option<Arc<Principal>>,
+    /// The age of the issuer's keys, where a token was judged by keys that serve only because their last fetch failed.
+    pub keys_age: Option<Duration>,
     /// The verdict.
     pub outcome: Result<Grant, Denial>,
 }

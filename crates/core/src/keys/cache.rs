@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Era, FetchProblem, Fetched, KeyEvent, KeyPolicy, KeyStatus, Lookup, Query, Settled, Snapshot, Ticket,
-    budget::Budget,
+    Era, FetchProblem, Fetched, KeyEvent, KeyPolicy, KeyStatus, Lookup, Query, Seed, SeedKind, Settled, Snapshot,
+    Ticket, budget::Budget,
 };
 use crate::{
     decision::Denial,
@@ -17,6 +17,8 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// A set is not fetched again earlier than this because its publisher says so, nor later than a day.
 const REFRESH_RANGE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(24 * 3600));
+/// `Age` counts whole seconds (RFC 9111 §5.1): answers that differ by less show the same.
+const AGE_STEP: Duration = Duration::from_secs(2);
 
 /// The keys of one issuer. See the [module](super) for what holds.
 #[derive(Debug)]
@@ -39,10 +41,24 @@ pub struct KeyCache {
 struct Loaded {
     snapshot: Snapshot,
     generation: u64,
-    /// When the set was asked for: it shows at least everything that was published by then.
+    /// When the set was asked for, by the clock of then.
     asked_wall: Timestamp,
-    /// The same, monotonic; `None` for a set of an earlier process.
+    /// The same, monotonic; `None` for a seed.
     asked_mono: Option<Duration>,
+    /// How old the answer was when it came: a cache on the way had kept it so long.
+    age: Duration,
+}
+
+impl Loaded {
+    /// The time up to which everything that was published is in the set, by the clock of now: one that was set
+    /// since does not make the set younger or older.
+    fn shows_until(&self, now: Now) -> Timestamp {
+        let asked = match self.asked_mono {
+            Some(asked) => now.wall.minus(now.mono.saturating_sub(asked)),
+            None => self.asked_wall.min(now.wall),
+        };
+        asked.minus(self.age)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,19 +86,36 @@ impl KeyCache {
         }
     }
 
-    /// Puts in a set that was good at `asked`: of the config, or kept by an earlier process. Ignored where
-    /// it is too old, has no usable key, or a fetched set is in use.
-    pub fn seed(&mut self, set: JwkSet, asked: Timestamp, now: Now) -> Settled {
-        let age = now.wall.since(asked);
-        let is_fetched = self.loaded.as_ref().is_some_and(|loaded| loaded.generation > 0);
-        if is_fetched || set.is_empty() || self.policy.max_stale.is_some_and(|max_stale| age >= max_stale) {
+    /// Puts in a set that was not fetched by this process. Ignored where it is too old, has no usable key, or a
+    /// fetched set or a newer seed is in use. The next fetch is due when it would be had this process fetched it.
+    pub fn seed(&mut self, seed: Seed, now: Now) -> Settled {
+        let Seed { set, made, kind, jitter } = seed;
+        let made = made.min(now.wall);
+        let is_newest = self.loaded.as_ref().is_none_or(|old| old.generation == 0 && old.asked_wall < made);
+        let age = match kind {
+            SeedKind::Given => Duration::ZERO,
+            SeedKind::Kept => now.wall.since(made),
+        };
+        if !is_newest || set.is_empty() || self.policy.max_stale.is_some_and(|max_stale| age >= max_stale) {
             return Settled::default();
         }
         let stale_at = self.policy.max_stale.map(|max_stale| now.mono.saturating_add(max_stale.saturating_sub(age)));
-        let events = events(None, &set);
-        let snapshot = Snapshot { set: Arc::new(set), stale_at };
-        self.loaded = Some(Loaded { snapshot, generation: 0, asked_wall: asked.min(now.wall), asked_mono: None });
+        let events = events(self.loaded.as_ref().map(|old| &*old.snapshot.set), &set);
+        let snapshot = Snapshot { set: Arc::new(set), stale_at, asked_wall: made, asked_mono: None, is_failing: false };
+        self.loaded = Some(Loaded { snapshot, generation: 0, asked_wall: made, asked_mono: None, age: Duration::ZERO });
+        if self.fetches == 0 {
+            let due = now.mono.saturating_add(self.refresh_in(None, jitter).saturating_sub(age));
+            self.due = self.due.map(|_| due);
+        }
         Settled { is_in_use: true, events }
+    }
+
+    /// Puts the first fetch off while there are no keys, at most until `until` (monotonic): somebody else is
+    /// asked for them first. [`KeyCache::hurry`] ends it.
+    pub fn hold(&mut self, until: Duration) {
+        if self.loaded.is_none() && self.fetches == 0 {
+            self.due = self.due.map(|due| due.max(until));
+        }
     }
 
     /// The present, to be put into the [`Query`] of a token at the first question about it.
@@ -124,13 +157,13 @@ impl KeyCache {
         {
             return Lookup::Use(Arc::clone(key));
         }
-        if !self.policy.is_refreshable || self.was_asked_since(query) || !self.is_promising(query) {
+        if !self.policy.is_refreshable || self.was_asked_since(query) || !self.is_promising(query, now) {
             return refusal();
         }
         if let Some(flight) = self.flight {
             return Lookup::Wait { until: flight.deadline };
         }
-        if now.mono >= self.budget.next_slot(true) { Lookup::Fetch(self.begin(now)) } else { refusal() }
+        if now.mono >= self.budget.next_slot(true) { Lookup::Fetch(self.begin(now, true)) } else { refusal() }
     }
 
     /// The fetch that is due by itself, if one is: the first one, the next one ahead of time, or the repetition
@@ -138,7 +171,7 @@ impl KeyCache {
     pub fn due_fetch(&mut self, now: Now) -> Option<Ticket> {
         self.forget_lost_flight(now);
         let is_due = self.due.is_some_and(|due| now.mono >= due) && self.flight.is_none();
-        is_due.then(|| self.begin(now))
+        is_due.then(|| self.begin(now, false))
     }
 
     /// When to ask [`KeyCache::due_fetch`] next (monotonic); `None` where nothing is ever fetched.
@@ -157,35 +190,68 @@ impl KeyCache {
 
     /// Reports how a fetch ended.
     pub fn fetched(&mut self, ticket: &Ticket, result: Result<Fetched, FetchProblem>, now: Now) -> Settled {
-        let is_current = self.flight.is_some_and(|flight| flight.generation == ticket.generation);
-        if is_current {
-            self.flight = None;
+        let is_current = self.flight.take_if(|flight| flight.generation == ticket.generation).is_some();
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.generation >= ticket.generation) {
+            return Settled::default();
         }
-        let is_newer = self.loaded.as_ref().is_none_or(|loaded| ticket.generation > loaded.generation);
-        match result {
-            Ok(fetched) if !fetched.set.is_empty() => {
-                if is_newer {
-                    self.load(ticket, fetched)
-                } else {
-                    Settled::default()
-                }
-            }
+        let fetched = match result {
+            Ok(fetched) => fetched,
             // A late failure says nothing that is still true.
-            _ if !is_current => Settled::default(),
-            Ok(fetched) => {
-                self.fail(FetchProblem::Empty, ticket.generation, now);
-                Settled { is_in_use: false, events: events(None, &fetched.set) }
+            Err(problem) => return self.settle_failure(is_current.then_some(problem), ticket, None, now),
+        };
+        let pause = self.refresh_in(fetched.max_age, fetched.jitter);
+        match self.accept(ticket, &fetched, now) {
+            Ok(set) => self.load(ticket, set, &fetched),
+            // It will be the same until the cache on the way lets go of it.
+            Err(FetchProblem::Outdated) => {
+                let pause = is_current.then(|| now.mono.saturating_add(pause));
+                self.settle_failure(is_current.then_some(FetchProblem::Outdated), ticket, pause, now)
             }
             Err(problem) => {
-                self.fail(problem, ticket.generation, now);
-                Settled::default()
+                let events = fetched.set.as_ref().map(|set| events(None, set)).unwrap_or_default();
+                let settled = self.settle_failure(is_current.then_some(problem), ticket, None, now);
+                if is_current { Settled { events, ..settled } } else { settled }
             }
         }
     }
 
+    /// The set that an answer stands for.
+    fn accept(&self, ticket: &Ticket, fetched: &Fetched, now: Now) -> Result<Arc<JwkSet>, FetchProblem> {
+        let set = match (&fetched.set, &self.loaded) {
+            (Some(set), _) if set.is_empty() => return Err(FetchProblem::Empty),
+            // What was found under the old set still holds under an equal one.
+            (Some(set), Some(old)) if *old.snapshot.set == *set => Arc::clone(&old.snapshot.set),
+            (Some(set), _) => Arc::new(set.clone()),
+            (None, Some(old)) if ticket.base == Some(old.generation) => Arc::clone(&old.snapshot.set),
+            (None, _) => return Err(FetchProblem::Unmatched),
+        };
+        let is_older = |loaded: &Loaded| {
+            let shown = ticket.asked.mono.saturating_add(loaded.age).saturating_add(AGE_STEP);
+            loaded.asked_mono.is_some_and(|asked| shown < asked.saturating_add(fetched.age))
+        };
+        if self.fresh(now).is_some_and(is_older) { Err(FetchProblem::Outdated) } else { Ok(set) }
+    }
+
+    fn settle_failure(
+        &mut self,
+        problem: Option<FetchProblem>,
+        ticket: &Ticket,
+        due: Option<Duration>,
+        now: Now,
+    ) -> Settled {
+        if let Some(problem) = problem {
+            self.fail(problem, ticket.generation, now);
+            if due.is_some() {
+                self.due = self.due.and(due);
+            }
+        }
+        Settled::default()
+    }
+
     /// The set in use, for readers; it may be stale.
     pub fn snapshot(&self) -> Option<Snapshot> {
-        self.loaded.as_ref().map(|loaded| loaded.snapshot.clone())
+        let loaded = self.loaded.as_ref()?;
+        Some(Snapshot { is_failing: self.failures > 0, ..loaded.snapshot.clone() })
     }
 
     /// The state, for people and metrics.
@@ -194,10 +260,10 @@ impl KeyCache {
         let set = self.loaded.as_ref().map(|loaded| loaded.snapshot.set());
         KeyStatus {
             keys: fresh.map_or(0, |loaded| loaded.snapshot.set().len()),
-            age: self.loaded.as_ref().map(|loaded| match loaded.asked_mono {
-                Some(asked) => now.mono.saturating_sub(asked),
-                None => now.wall.since(loaded.asked_wall),
-            }),
+            age: self.loaded.as_ref().map(|loaded| loaded.snapshot.age(now)),
+            serves_for: fresh
+                .and_then(|loaded| loaded.snapshot.stale_at)
+                .map(|stale_at| stale_at.saturating_sub(now.mono)),
             next_fetch_in: self.next_due().map(|due| due.saturating_sub(now.mono)),
             fetches: self.fetches,
             failures: self.failures,
@@ -223,13 +289,27 @@ impl KeyCache {
         if let Some(flight) = self.flight {
             return Lookup::Wait { until: flight.deadline };
         }
-        self.due_fetch(now).map_or_else(|| self.unavailable(now), Lookup::Fetch)
+        if let Some(ticket) = self.due_fetch(now) {
+            return Lookup::Fetch(ticket);
+        }
+        match self.due {
+            Some(until) if self.fetches == 0 => Lookup::Wait { until },
+            _ => self.unavailable(now),
+        }
     }
 
     /// There is a set, and the key is not in it.
     fn missing(&mut self, reason: Reason, query: Query<'_>, now: Now) -> Lookup {
-        if !self.policy.is_refreshable || self.was_asked_since(query) {
+        if !self.policy.is_refreshable {
             return Lookup::Refuse(reason.into());
+        }
+        if self.was_asked_since(query) {
+            // A cache on the way gave an answer from before the token: that the key is not in it says nothing.
+            let is_aged = self.loaded.as_ref().is_some_and(|loaded| !loaded.age.is_zero());
+            return match is_aged && self.is_promising(query, now) {
+                true => self.unavailable(now),
+                false => Lookup::Refuse(reason.into()),
+            };
         }
         if let Some(flight) = self.flight {
             return Lookup::Wait { until: flight.deadline };
@@ -240,10 +320,10 @@ impl KeyCache {
         if let Some(ticket) = self.due_fetch(now) {
             return Lookup::Fetch(ticket);
         }
-        let is_promising = self.is_promising(query);
+        let is_promising = self.is_promising(query, now);
         let slot = self.budget.next_slot(is_promising);
         if now.mono >= slot {
-            return Lookup::Fetch(self.begin(now));
+            return Lookup::Fetch(self.begin(now, true));
         }
         if !is_promising {
             return Lookup::Refuse(reason.into());
@@ -266,39 +346,39 @@ impl KeyCache {
     }
 
     /// Whether the token claims to be younger than the set in use.
-    fn is_promising(&self, query: Query<'_>) -> bool {
+    fn is_promising(&self, query: Query<'_>, now: Now) -> bool {
         let Some(loaded) = &self.loaded else { return true };
-        query.issued_at.is_some_and(|issued| issued.plus(self.policy.clock_tolerance) > loaded.asked_wall)
+        query.issued_at.is_some_and(|issued| issued.plus(self.policy.clock_tolerance) > loaded.shows_until(now))
     }
 
     fn unavailable(&self, now: Now) -> Lookup {
         Lookup::Refuse(unavailable_until(self.next_due().unwrap_or(now.mono), now))
     }
 
-    fn begin(&mut self, now: Now) -> Ticket {
+    fn begin(&mut self, now: Now, is_for_token: bool) -> Ticket {
         let generation = self.next_generation;
         self.next_generation += 1;
         self.fetches += 1;
         self.budget.spend(now.mono);
         let deadline = now.mono.saturating_add(self.policy.fetch_deadline);
         self.flight = Some(Flight { generation, deadline });
-        Ticket { generation, asked: now, deadline }
+        let base = self.fresh(now).map(|loaded| loaded.generation).filter(|generation| *generation > 0);
+        Ticket { generation, base, is_for_token, asked: now, deadline }
     }
 
-    fn load(&mut self, ticket: &Ticket, fetched: Fetched) -> Settled {
-        let events = events(self.loaded.as_ref().map(|loaded| &*loaded.snapshot.set), &fetched.set);
-        let stale_at = self.policy.max_stale.map(|max_stale| ticket.asked.mono.saturating_add(max_stale));
-        self.loaded = Some(Loaded {
-            snapshot: Snapshot { set: Arc::new(fetched.set), stale_at },
-            generation: ticket.generation,
-            asked_wall: ticket.asked.wall,
-            asked_mono: Some(ticket.asked.mono),
-        });
+    fn load(&mut self, ticket: &Ticket, set: Arc<JwkSet>, fetched: &Fetched) -> Settled {
+        let events = events(self.loaded.as_ref().map(|loaded| &*loaded.snapshot.set), &set);
+        let Now { wall: asked_wall, mono: asked } = ticket.asked;
+        let stale_at = self.policy.max_stale.map(|max_stale| asked.saturating_add(max_stale));
+        let asked_mono = Some(asked);
+        let snapshot = Snapshot { set, stale_at, asked_wall, asked_mono, is_failing: false };
+        self.loaded =
+            Some(Loaded { snapshot, generation: ticket.generation, asked_wall, asked_mono, age: fetched.age });
         self.failures = 0;
         self.last_problem = None;
         self.failed_generation = None;
         // Counted from the question: an answer that comes very late is due again at once.
-        let due = ticket.asked.mono.saturating_add(self.refresh_in(fetched.max_age, fetched.jitter));
+        let due = asked.saturating_add(self.refresh_in(fetched.max_age, fetched.jitter));
         self.due = self.due.map(|_| due);
         Settled { is_in_use: true, events }
     }

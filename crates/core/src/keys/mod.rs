@@ -9,13 +9,17 @@
 //! - a failed, empty or half-broken answer never discards keys that were good;
 //! - there is one fetch at a time, and tokens with unknown keys or wrong signatures, however many, cost
 //!   at most [`KeyPolicy::burst`] fetches in `burst × min_interval`;
-//! - a token is only refused for an unknown key on a set that was asked for after the token was issued.
+//! - a token is only refused for an unknown key on a set that was asked for after the token was issued, and that
+//!   no cache on the way had kept from before;
+//! - neither a wall clock that is set nor an answer kept by a cache (`Age`, RFC 9111 §5.1) makes an older picture
+//!   replace a newer one.
 //!
 //! A wrong signature under a known id is different: once the budget is spent it is refused at once, since
 //! mostly it is what it looks like. Who replaces key material without a new id can be refused that long.
 
 mod budget;
 mod cache;
+pub mod metadata;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -122,11 +126,30 @@ pub enum Lookup {
 #[must_use]
 pub struct Ticket {
     generation: u64,
+    base: Option<u64>,
+    is_for_token: bool,
     asked: Now,
     deadline: Duration,
 }
 
 impl Ticket {
+    /// Which fetch this is; counts up.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The fetch that gave the set in use: only with its validators may the question be a conditional one
+    /// (RFC 9110 §13.1). `None` where the set in use was not fetched, or is too old.
+    pub const fn base(&self) -> Option<u64> {
+        self.base
+    }
+
+    /// Whether a token caused it that this set does not explain: caches on the way should not answer for the
+    /// issuer then.
+    pub const fn is_for_token(&self) -> bool {
+        self.is_for_token
+    }
+
     /// How long the fetch may take from `now` on.
     pub fn remaining(&self, now: Now) -> Duration {
         self.deadline.saturating_sub(now.mono)
@@ -136,12 +159,36 @@ impl Ticket {
 /// A good answer.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The set.
-    pub set: JwkSet,
+    /// The set; `None`: it is the one that the ticket was based on (304, RFC 9110 §15.4.5).
+    pub set: Option<JwkSet>,
     /// How long it may be kept, from `Cache-Control: max-age` (RFC 9111 §5.2.2.1).
     pub max_age: Option<Duration>,
+    /// How long caches on the way had kept it, from `Age` (RFC 9111 §5.1).
+    pub age: Duration,
     /// A random number, so that replicas do not fetch in step.
     pub jitter: u8,
+}
+
+/// A set that this process did not fetch.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// The set.
+    pub set: JwkSet,
+    /// When it was fetched or written; counts as now where it lies ahead.
+    pub made: Timestamp,
+    /// Where it is from.
+    pub kind: SeedKind,
+    /// A random number, so that replicas do not fetch in step.
+    pub jitter: u8,
+}
+
+/// Where a seed is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeedKind {
+    /// The operator gave it: it is good from now on, however long ago it was made.
+    Given,
+    /// An earlier process kept it: it serves for what is left of `max_stale`.
+    Kept,
 }
 
 /// Why a fetch gave no keys.
@@ -151,6 +198,12 @@ pub enum FetchProblem {
     Unreachable(String),
     /// An answer other than 200.
     Status(u16),
+    /// The issuer's metadata cannot be used; with what is wrong.
+    Discovery(String),
+    /// "Not changed", but not about the set in use.
+    Unmatched,
+    /// A cache on the way answered with an older set than the one in use.
+    Outdated,
     /// No complete answer in time.
     TimedOut,
     /// More bytes than a set may have.
@@ -168,6 +221,9 @@ impl fmt::Display for FetchProblem {
         match self {
             Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
             Self::Status(status) => write!(f, "answered with status {status}"),
+            Self::Discovery(why) => write!(f, "metadata: {why}"),
+            Self::Unmatched => f.write_str("said \"not changed\" of another set than the one in use"),
+            Self::Outdated => f.write_str("was answered for by a cache with an older set than the one in use"),
             Self::TimedOut => f.write_str("did not answer in time"),
             Self::TooLarge => write!(f, "{}", SetProblem::TooLarge),
             Self::Redirected => f.write_str("redirected to another origin"),
@@ -204,6 +260,9 @@ pub struct KeyStatus {
     pub keys: usize,
     /// Age of the set in use.
     pub age: Option<Duration>,
+    /// How much longer the set in use would serve without a good fetch; `None` while there is none, and where sets
+    /// do not age.
+    pub serves_for: Option<Duration>,
     /// When the next fetch is due by itself.
     pub next_fetch_in: Option<Duration>,
     /// Fetches begun.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     jose::{Algorithm, JwkSet, PublicKey, Selection},
-    time::Now,
+    time::{Now, Timestamp},
 };
 
 /// A set in use, and until when it is.
@@ -13,6 +13,10 @@ pub struct Snapshot {
     pub(super) set: Arc<JwkSet>,
     /// Monotonic.
     pub(super) stale_at: Option<Duration>,
+    pub(super) asked_wall: Timestamp,
+    /// Monotonic; `None` for a set that this process did not fetch.
+    pub(super) asked_mono: Option<Duration>,
+    pub(super) is_failing: bool,
 }
 
 impl Snapshot {
@@ -30,6 +34,19 @@ impl Snapshot {
     /// Whether the set is too old to be used.
     pub fn is_stale(&self, now: Now) -> bool {
         self.stale_at.is_some_and(|stale_at| now.mono >= stale_at)
+    }
+
+    /// How long ago the set was asked for.
+    pub fn age(&self, now: Now) -> Duration {
+        match self.asked_mono {
+            Some(asked) => now.mono.saturating_sub(asked),
+            None => now.wall.since(self.asked_wall),
+        }
+    }
+
+    /// The age of the keys, if they are served only because nothing newer can be had.
+    pub fn outage(&self, now: Now) -> Option<Duration> {
+        self.is_failing.then(|| self.age(now))
     }
 
     /// The set.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{FetchProblem, Fetched, KeyCache, KeyEvent, KeyPolicy, Lookup, Query, Ticket};
+use super::{FetchProblem, Fetched, KeyCache, KeyEvent, KeyPolicy, Lookup, Query, Seed, SeedKind, Ticket};
 use crate::{
     jose::{Algorithm, AlgorithmSet, JwkSet, PublicKey, Selection, sign::SigningKey},
     reason::Reason,
@@ -22,7 +22,15 @@ fn set(keys: &[(&str, u8)]) -> JwkSet {
 }
 
 fn good(keys: &[(&str, u8)]) -> Result<Fetched, FetchProblem> {
-    Ok(Fetched { set: set(keys), max_age: None, jitter: 0 })
+    Ok(answer(Some(set(keys))))
+}
+
+fn answer(set: Option<JwkSet>) -> Fetched {
+    Fetched { set, max_age: None, age: Duration::ZERO, jitter: 0 }
+}
+
+fn seed(kind: SeedKind, made: Timestamp) -> Seed {
+    Seed { set: set(&[("a", 1)]), made, kind, jitter: 0 }
 }
 
 fn cache() -> KeyCache {
@@ -177,7 +185,7 @@ fn an_empty_set_is_a_failure_and_one_bad_key_is_not() {
             .to_string()
             .as_bytes(),
     );
-    let settled = cache.fetched(&fetch, Ok(Fetched { set: mixed.unwrap(), max_age: None, jitter: 0 }), at(601));
+    let settled = cache.fetched(&fetch, Ok(answer(Some(mixed.unwrap()))), at(601));
     assert!(settled.is_in_use && matches!(&settled.events[..], [KeyEvent::Skipped(_)]), "{settled:?}");
     assert!(is_use(&ask(&mut cache, "a", 601)));
 }
@@ -237,7 +245,7 @@ fn an_algorithm_outside_the_policy_costs_no_fetch() {
 #[test]
 fn fixed_keys_are_never_fetched_and_never_stale() {
     let mut cache = KeyCache::new(KeyPolicy::fixed(AlgorithmSet::of(&[Algorithm::EdDsa])));
-    assert!(cache.seed(set(&[("a", 1)]), at(0).wall, at(0)).is_in_use);
+    assert!(cache.seed(seed(SeedKind::Given, at(0).wall), at(0)).is_in_use);
     assert!(is_use(&ask(&mut cache, "a", 10_000_000)));
     assert_eq!(refusal(&ask(&mut cache, "x", 1)), Reason::TokenUnknownKey);
     let query = token(&cache, "a", 1);
@@ -249,8 +257,8 @@ fn fixed_keys_are_never_fetched_and_never_stale() {
 fn keys_of_an_earlier_process_serve_for_the_rest_of_their_time() {
     let hours = |hours: i64| Timestamp::from_secs(START - hours * 3600);
     let mut cache = cache();
-    assert!(!cache.seed(set(&[("a", 1)]), hours(24), at(0)).is_in_use);
-    assert!(cache.seed(set(&[("a", 1)]), hours(23), at(0)).is_in_use);
+    assert!(!cache.seed(seed(SeedKind::Kept, hours(24)), at(0)).is_in_use);
+    assert!(cache.seed(seed(SeedKind::Kept, hours(23)), at(0)).is_in_use);
     assert!(matches!(ask(&mut cache, "a", 0), Lookup::UseAndFetch(..)), "they are refreshed at once");
     assert!(is_use(&ask(&mut cache, "a", 3599)));
     assert!(!is_use(&ask(&mut cache, "a", 3600)));
@@ -259,7 +267,7 @@ fn keys_of_an_earlier_process_serve_for_the_rest_of_their_time() {
 #[test]
 fn a_set_from_the_future_of_a_clock_set_back_does_not_live_longer() {
     let mut cache = cache();
-    cache.seed(set(&[("a", 1)]), Timestamp::from_secs(START + 86_400), at(0));
+    cache.seed(seed(SeedKind::Kept, Timestamp::from_secs(START + 86_400)), at(0));
     assert!(is_use(&ask(&mut cache, "a", 86_399)));
     assert!(!is_use(&ask(&mut cache, "a", 86_400)));
 }
@@ -270,7 +278,7 @@ fn the_next_fetch_follows_the_publisher_within_bounds_and_jitter() {
         let mut cache = cache();
         let fetch = cache.due_fetch(at(0)).unwrap();
         let max_age = max_age.map(Duration::from_secs);
-        cache.fetched(&fetch, Ok(Fetched { set: set(&[("a", 1)]), max_age, jitter }), at(0));
+        cache.fetched(&fetch, Ok(Fetched { max_age, jitter, ..answer(Some(set(&[("a", 1)]))) }), at(0));
         (cache.next_due().unwrap() - at(0).mono).as_secs()
     };
     assert_eq!(due_after(None, 0), 600);
@@ -278,6 +286,132 @@ fn the_next_fetch_follows_the_publisher_within_bounds_and_jitter() {
     assert_eq!(due_after(Some(300), 255), 240);
     assert_eq!(due_after(Some(0), 0), 60);
     assert_eq!(due_after(Some(86_400 * 365), 0), 12 * 3600);
+}
+
+#[test]
+fn keys_of_a_moment_ago_are_not_fetched_again_until_they_would_be() {
+    for (kind, made, due) in [(SeedKind::Kept, START - 60, 540), (SeedKind::Given, START - 90_000, 600)] {
+        let mut cache = cache();
+        assert!(cache.seed(seed(kind, Timestamp::from_secs(made)), at(0)).is_in_use);
+        assert!(matches!(ask(&mut cache, "a", due - 1), Lookup::Use(_)), "{kind:?}");
+        assert!(matches!(ask(&mut cache, "a", due), Lookup::UseAndFetch(..)), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_first_fetch_that_is_held_waits_and_goes_off_when_nothing_else_brought_keys() {
+    let mut cache = cache();
+    cache.hold(at(1).mono);
+    assert!(cache.due_fetch(at(0)).is_none());
+    assert!(matches!(ask(&mut cache, "a", 0), Lookup::Wait { until } if until == at(1).mono));
+    assert!(cache.seed(seed(SeedKind::Kept, at(0).wall), at(0)).is_in_use);
+    assert!(matches!(ask(&mut cache, "a", 1), Lookup::Use(_)));
+    let mut cache = self::cache();
+    cache.hold(at(60).mono);
+    cache.hurry(at(1));
+    assert!(matches!(ask(&mut cache, "a", 1), Lookup::Fetch(_)));
+}
+
+#[test]
+fn of_two_seeds_the_newer_one_serves_and_a_fetched_set_beats_both() {
+    let mut cache = cache();
+    let newer = Seed { set: set(&[("b", 2)]), ..seed(SeedKind::Kept, at(0).wall) };
+    assert!(cache.seed(seed(SeedKind::Given, Timestamp::from_secs(START - 60)), at(0)).is_in_use);
+    assert!(cache.seed(newer.clone(), at(0)).is_in_use);
+    assert!(!cache.seed(seed(SeedKind::Given, Timestamp::from_secs(START - 30)), at(0)).is_in_use);
+    assert!(is_use(&ask(&mut cache, "b", 1)));
+    let fetch = ticket(ask(&mut cache, "a", 1));
+    cache.fetched(&fetch, good(&[("a", 1)]), at(1));
+    assert!(!cache.seed(Seed { made: at(5).wall, ..newer }, at(5)).is_in_use);
+}
+
+#[test]
+fn an_unchanged_set_counts_as_fetched_and_what_was_found_under_it_still_holds() {
+    let mut cache = warm();
+    let before = cache.snapshot().unwrap();
+    let fetch = cache.due_fetch(at(600)).unwrap();
+    assert_eq!(fetch.base(), Some(1));
+    assert!(cache.fetched(&fetch, Ok(answer(None)), at(601)).is_in_use);
+    assert!(std::sync::Arc::ptr_eq(before.set(), cache.snapshot().unwrap().set()));
+    let fetch = cache.due_fetch(at(1200)).unwrap();
+    assert!(cache.fetched(&fetch, good(&[("a", 1)]), at(1200)).is_in_use);
+    assert!(std::sync::Arc::ptr_eq(before.set(), cache.snapshot().unwrap().set()), "an equal set is the same set");
+    let still = at(1200 + 24 * 3600 - 1);
+    assert!(!cache.snapshot().unwrap().is_stale(still), "the time began again");
+}
+
+#[test]
+fn not_changed_without_a_set_that_it_could_mean_is_a_failure() {
+    let mut cold = cache();
+    let fetch = cold.due_fetch(at(0)).unwrap();
+    assert_eq!(fetch.base(), None);
+    assert!(!cold.fetched(&fetch, Ok(answer(None)), at(0)).is_in_use);
+    assert_eq!(cold.status(at(0)).last_problem, Some(FetchProblem::Unmatched));
+    // The set that the question was about was replaced by a late answer while the question was under way.
+    let mut cache = warm();
+    let late = cache.due_fetch(at(600)).unwrap();
+    let second = cache.due_fetch(at(607)).or_else(|| cache.due_fetch(at(608))).unwrap();
+    cache.fetched(&late, good(&[("b", 2)]), at(608));
+    assert!(!cache.fetched(&second, Ok(answer(None)), at(609)).is_in_use);
+    assert_eq!(cache.status(at(609)).last_problem, Some(FetchProblem::Unmatched));
+    assert!(is_use(&ask(&mut cache, "b", 609)));
+}
+
+#[test]
+fn an_answer_kept_by_a_cache_neither_replaces_a_newer_one_nor_proves_that_a_key_does_not_exist() {
+    let aged = |keys, age| Ok(Fetched { age: Duration::from_secs(age), ..answer(Some(set(keys))) });
+    let mut cache = warm();
+    let query = token(&cache, "b", 100);
+    let fetch = ticket(cache.lookup(query, at(100)));
+    assert!(fetch.is_for_token());
+    assert!(cache.fetched(&fetch, aged(&[("a", 1)], 50), at(100)).is_in_use);
+    assert_eq!(refusal(&cache.lookup(query, at(100))), Reason::KeysUnavailable, "it may be there by now");
+    let old = Query { issued_at: Some(at(40).wall), ..query };
+    assert_eq!(refusal(&cache.lookup(old, at(100))), Reason::TokenUnknownKey);
+
+    let fetch = ticket(ask(&mut cache, "b", 161));
+    assert!(cache.fetched(&fetch, good(&[("a", 1), ("b", 2)]), at(161)).is_in_use);
+    let fetch = cache.due_fetch(at(761)).unwrap();
+    assert!(!cache.fetched(&fetch, aged(&[("a", 1)], 700), at(761)).is_in_use, "from before the set in use");
+    assert_eq!(cache.status(at(761)).last_problem, Some(FetchProblem::Outdated));
+    assert!(is_use(&ask(&mut cache, "b", 762)));
+    assert_eq!(cache.next_due(), Some(at(761 + 600).mono), "asked again in time, not in haste");
+    // Rather an old picture than none.
+    let late = 161 + 24 * 3600 + 10;
+    let fetch = cache.due_fetch(at(late)).unwrap();
+    assert!(cache.fetched(&fetch, aged(&[("a", 1)], 24 * 3600), at(late)).is_in_use);
+}
+
+#[test]
+fn a_clock_that_is_set_makes_no_set_younger_or_older() {
+    for by in [-86_400_i64, 86_400] {
+        let mut cache = warm();
+        let mut now = at(100);
+        now.wall = Timestamp::from_secs(START + 100 + by);
+        let known = Query { issued_at: Some(now.wall), arrived: now, ..token(&cache, "a", 100) };
+        assert!(matches!(cache.lookup(known, now), Lookup::Use(_)), "not frozen: {by}");
+        let fetch = ticket(cache.lookup(Query { key_id: Some("x"), ..known }, now));
+        cache.fetched(&fetch, good(&[("a", 1)]), now);
+        let fetch = ticket(cache.lookup(Query { key_id: Some("y"), era: cache.era(), ..known }, now));
+        cache.fetched(&fetch, good(&[("a", 1)]), now);
+        let young = Query { key_id: Some("z"), era: cache.era(), ..known };
+        assert_eq!(refusal(&cache.lookup(young, now)), Reason::KeysUnavailable, "not hammered: {by}");
+        let old = Query { issued_at: Some(now.wall.minus(Duration::from_secs(60))), ..young };
+        assert_eq!(refusal(&cache.lookup(old, now)), Reason::TokenUnknownKey, "{by}");
+    }
+}
+
+#[test]
+fn an_outage_shows_in_what_readers_see() {
+    let mut cache = warm();
+    assert_eq!(cache.snapshot().unwrap().outage(at(10)), None);
+    let fetch = cache.due_fetch(at(600)).unwrap();
+    cache.fetched(&fetch, Err(FetchProblem::Status(500)), at(600));
+    assert_eq!(cache.snapshot().unwrap().outage(at(700)), Some(Duration::from_secs(700)));
+    assert_eq!(cache.status(at(700)).serves_for, Some(Duration::from_secs(24 * 3600 - 700)));
+    let fetch = cache.due_fetch(at(701)).unwrap();
+    cache.fetched(&fetch, good(&[("a", 1)]), at(701));
+    assert_eq!(cache.snapshot().unwrap().outage(at(701)), None);
 }
 
 #[test]

@@ -1,19 +1,24 @@
 //! The key cache under random events and virtual time, against an issuer that is known exactly.
 //!
-//! The model issuer rotates, answers slowly, fails and dies; tokens are genuine (signed with a key that it
+//! The model issuer rotates, answers slowly, says "not changed", fails and dies; caches on the way give old answers;
+//! clocks are set, processes start again with what they kept. Tokens are genuine (signed with a key that it
 //! publishes) or made up. After every step the promises of `doorward_core::keys` are checked.
+//!
+//! CI runs [`HISTORIES`] histories of each test; `DOORWARD_SIM_HISTORIES=1000000` makes a long run of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use doorward_core::{
-    jose::{Algorithm, AlgorithmSet, JwkSet, sign::SigningKey},
-    keys::{FetchProblem, Fetched, KeyCache, KeyPolicy, Lookup, Query, Ticket},
+    jose::{Algorithm, AlgorithmSet, JwkSet, PublicKey, sign::SigningKey},
+    keys::{FetchProblem, Fetched, KeyCache, KeyPolicy, Lookup, Query, Seed, SeedKind, Ticket},
     reason::Reason,
     time::{Now, Timestamp},
 };
 use proptest::prelude::*;
 
 const WALL: i64 = 1_800_000_000_000;
+/// Histories of each test, unless the environment says otherwise.
+const HISTORIES: u32 = 2000;
 const MIN_INTERVAL: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
@@ -32,8 +37,12 @@ enum Event {
     Forged { age: u64 },
     /// The background job looks at its timer.
     Timer,
-    /// The oldest outstanding fetch is answered with what the issuer publishes now, or fails.
-    Answer { is_good: bool },
+    /// The oldest outstanding fetch is answered with what the issuer published so many seconds ago, or fails.
+    Answer { is_good: bool, age: u64 },
+    /// The wall clock is set, here and there, by so many seconds.
+    SetClock(i64),
+    /// The process ends, and the next one begins with what it kept.
+    Restart,
     /// The oldest outstanding fetch gets lost.
     Lose,
 }
@@ -48,7 +57,10 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0_u64..100).prop_map(|age| Event::MadeUp { age }),
         4 => (0_u64..100).prop_map(|age| Event::Forged { age }),
         4 => Just(Event::Timer),
-        8 => prop::bool::weighted(0.7).prop_map(|is_good| Event::Answer { is_good }),
+        8 => prop::bool::weighted(0.7).prop_map(|is_good| Event::Answer { is_good, age: 0 }),
+        2 => (1_u64..4000).prop_map(|age| Event::Answer { is_good: true, age }),
+        1 => (-100_000_i64..100_000).prop_map(Event::SetClock),
+        1 => Just(Event::Restart),
         1 => Just(Event::Lose),
     ]
 }
@@ -56,8 +68,12 @@ fn event() -> impl Strategy<Value = Event> {
 struct World {
     cache: KeyCache,
     millis: u64,
+    /// How far the wall clock was set, in milliseconds.
+    offset: i64,
     /// What the issuer publishes: id and seed.
     published: BTreeMap<String, u8>,
+    /// What it published, and since when.
+    history: Vec<(u64, BTreeMap<String, u8>)>,
     newest: String,
     next_seed: u8,
     outstanding: Vec<Ticket>,
@@ -69,20 +85,23 @@ struct World {
     in_flight_until: Vec<u64>,
     /// When the last good answer that was taken had been asked for.
     good_asked: Option<u64>,
+    /// Up to when the set in use shows what was published at least; `None` for one of an earlier process.
+    shows_until: Option<i64>,
+    /// The last good set, with its fetch and its wall time, as a store would keep it.
+    kept: Option<(u64, BTreeMap<String, u8>, Timestamp)>,
     asked: BTreeMap<String, u64>,
 }
 
 impl World {
     fn new() -> Self {
-        let policy = KeyPolicy {
-            clock_tolerance: Duration::from_millis(1),
-            max_stale: Some(Duration::from_secs(24 * 3600)),
-            ..KeyPolicy::fetched(AlgorithmSet::of(&[Algorithm::EdDsa]))
-        };
+        let published = BTreeMap::from([("k0".to_owned(), 0)]);
         Self {
-            cache: KeyCache::new(policy),
-            millis: 0,
-            published: BTreeMap::from([("k0".to_owned(), 0)]),
+            cache: KeyCache::new(policy()),
+            // Long after the start of the machine, so that there is something to be old.
+            millis: 10_000_000,
+            offset: 0,
+            history: vec![(0, published.clone())],
+            published,
             newest: "k0".to_owned(),
             next_seed: 1,
             outstanding: Vec::new(),
@@ -90,18 +109,26 @@ impl World {
             begun: Vec::new(),
             in_flight_until: Vec::new(),
             good_asked: None,
+            shows_until: None,
+            kept: None,
             asked: BTreeMap::new(),
         }
     }
 
     fn now(&self) -> Now {
-        let millis = i64::try_from(self.millis).unwrap();
+        let millis = i64::try_from(self.millis).unwrap() + self.offset;
         Now { wall: Timestamp::from_millis(WALL + millis), mono: Duration::from_millis(self.millis) }
     }
 
-    fn set(&self) -> JwkSet {
-        let keys: Vec<_> = self.published.iter().map(|(id, seed)| signer(*seed).public_jwk(id)).collect();
-        JwkSet::parse(serde_json::json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+    /// What was published so many milliseconds ago.
+    fn published_before(&self, age: u64) -> BTreeMap<String, u8> {
+        let at = self.millis - age;
+        self.history.iter().rev().find(|(since, _)| *since <= at).unwrap().1.clone()
+    }
+
+    fn publish(&mut self) {
+        self.millis += 1;
+        self.history.push((self.millis, self.published.clone()));
     }
 
     /// There is one fetch at a time.
@@ -129,7 +156,7 @@ impl World {
         let had_key = matches!(lookup, Lookup::Use(_) | Lookup::UseAndFetch(..));
         if let Lookup::Use(key) | Lookup::UseAndFetch(key, _) = &lookup {
             assert!(status.keys > 0, "a stale key was used");
-            let right = self.published.get(id).and_then(|seed| signer(*seed).public_key());
+            let right = self.published.get(id).map(|seed| public(*seed));
             if is_forged || right.as_ref() != Some(&**key) {
                 let key = std::sync::Arc::clone(key);
                 if let Lookup::UseAndFetch(_, ticket) = lookup {
@@ -163,28 +190,63 @@ impl World {
         self.begun.iter().filter(|begun| self.millis - **begun < window).count() >= 2
     }
 
-    fn answer(&mut self, is_good: bool) {
+    fn answer(&mut self, is_good: bool, age_secs: u64) {
         if self.outstanding.is_empty() {
             return;
         }
         let ticket = self.outstanding.remove(0);
         let (now, asked) = (self.now(), self.asked[&format!("{ticket:?}")]);
-        let keys_before = self.cache.status(now).keys;
+        let (before, found_before) = (self.cache.status(now), self.cache.snapshot());
+        let age = age_secs * 1000;
+        let shown = self.published_before(age);
+        // An honest issuer says "not changed" where it may.
+        let base = self.kept.as_ref().filter(|kept| ticket.base() == Some(kept.0) && kept.1 == shown);
+        let set = if base.is_some() { None } else { Some(set_of(&shown)) };
         let result = if is_good {
-            Ok(Fetched { set: self.set(), max_age: None, jitter: 7 })
+            Ok(Fetched { set, max_age: None, age: Duration::from_millis(age), jitter: 7 })
         } else {
             Err(FetchProblem::Status(500))
         };
         let settled = self.cache.fetched(&ticket, result, now);
+        let shows_until = i64::try_from(asked).unwrap() - i64::try_from(age).unwrap();
         if settled.is_in_use {
-            assert!(self.good_asked.is_none_or(|good| asked > good), "an older answer overwrote a newer one");
+            assert!(is_good, "a failure is in use");
+            assert!(self.good_asked.is_none_or(|good| asked > good), "a late answer overwrote a newer one");
+            let is_older = self.shows_until.is_some_and(|before| shows_until + 2000 < before);
+            assert!(!is_older || before.keys == 0, "an older picture replaced a newer one that was fresh");
+            let found = self.cache.snapshot().unwrap();
+            assert_eq!(**found.set(), set_of(&shown), "another set than the one that was answered");
             self.good_asked = Some(asked);
+            self.shows_until = Some(shows_until);
+            let asked_wall = now.wall.minus(Duration::from_millis(self.millis - asked));
+            self.kept = Some((ticket.generation(), shown, asked_wall));
         } else {
-            assert_eq!(self.cache.status(now).keys, keys_before, "a useless answer changed the keys");
+            let same = |set: Option<doorward_core::keys::Snapshot>| set.map(|found| found.set().clone());
+            assert_eq!(same(self.cache.snapshot()), same(found_before), "a useless answer changed the keys");
         }
         // Its flight has ended, if it still was the current one.
         if self.in_flight_until.iter().any(|_| self.outstanding.is_empty()) {
             self.in_flight_until.clear();
+        }
+    }
+
+    /// A new process with an empty budget and what the store kept.
+    fn restart(&mut self) {
+        self.cache = KeyCache::new(policy());
+        self.outstanding.clear();
+        self.in_flight_until.clear();
+        self.check_budget();
+        (self.caused, self.begun) = (Vec::new(), Vec::new());
+        (self.good_asked, self.shows_until) = (None, None);
+        let Some((generation, published, made)) = self.kept.take() else { return };
+        let now = self.now();
+        let seed = Seed { set: set_of(&published), made, kind: SeedKind::Kept, jitter: 0 };
+        let settled = self.cache.seed(seed, now);
+        let is_young = now.wall.since(made) < Duration::from_secs(24 * 3600);
+        assert_eq!(settled.is_in_use, is_young, "kept keys serve for the rest of their time");
+        if is_young {
+            // No fetch of the new process has this number, so no answer of it can rest on the seed.
+            self.kept = Some((generation.wrapping_add(u64::MAX / 2), published, made.min(now.wall)));
         }
     }
 
@@ -198,13 +260,15 @@ impl World {
                 self.newest = format!("k{}", self.next_seed);
                 self.published.insert(self.newest.clone(), self.next_seed);
                 self.next_seed = self.next_seed.wrapping_add(1);
-                self.millis += 1;
+                self.publish();
             }
             Event::ReplaceNewest => {
                 self.published.insert(self.newest.clone(), self.next_seed);
                 self.next_seed = self.next_seed.wrapping_add(1);
-                self.millis += 1;
+                self.publish();
             }
+            Event::SetClock(seconds) => self.offset += seconds * 1000,
+            Event::Restart => self.restart(),
             Event::Genuine => self.token(&self.newest.clone(), 0, false),
             Event::MadeUp { age } => self.token("made-up", *age, true),
             Event::Forged { age } => self.token(&self.newest.clone(), *age, true),
@@ -214,7 +278,7 @@ impl World {
                     self.took(ticket, false);
                 }
             }
-            Event::Answer { is_good } => self.answer(*is_good),
+            Event::Answer { is_good, age } => self.answer(*is_good, *age),
             Event::Lose => {
                 if !self.outstanding.is_empty() {
                     drop(self.outstanding.remove(0));
@@ -233,12 +297,37 @@ impl World {
     }
 }
 
-fn signer(seed: u8) -> SigningKey {
-    SigningKey::from_seed(&[seed; 32]).unwrap()
+fn policy() -> KeyPolicy {
+    KeyPolicy {
+        clock_tolerance: Duration::from_millis(1),
+        max_stale: Some(Duration::from_secs(24 * 3600)),
+        ..KeyPolicy::fetched(AlgorithmSet::of(&[Algorithm::EdDsa]))
+    }
+}
+
+fn histories() -> u32 {
+    std::env::var("DOORWARD_SIM_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(HISTORIES)
+}
+
+fn public(seed: u8) -> PublicKey {
+    thread_local!(static KNOWN: RefCell<BTreeMap<u8, PublicKey>> = const { RefCell::new(BTreeMap::new()) });
+    let make = || SigningKey::from_seed(&[seed; 32]).unwrap().public_key().unwrap();
+    KNOWN.with_borrow_mut(|known| known.entry(seed).or_insert_with(make).clone())
+}
+
+fn set_of(published: &BTreeMap<String, u8>) -> JwkSet {
+    type Sets = BTreeMap<BTreeMap<String, u8>, JwkSet>;
+    thread_local!(static KNOWN: RefCell<Sets> = const { RefCell::new(BTreeMap::new()) });
+    let make = || {
+        let keys: Vec<_> =
+            published.iter().map(|(id, seed)| SigningKey::from_seed(&[*seed; 32]).unwrap().public_jwk(id)).collect();
+        JwkSet::parse(serde_json::json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+    };
+    KNOWN.with_borrow_mut(|known| known.entry(published.clone()).or_insert_with(make).clone())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: histories(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_promises_hold_under_any_order_of_events(events in prop::collection::vec(event(), 1..100)) {
@@ -260,7 +349,7 @@ proptest! {
             world.millis += 1000;
             let now = world.now();
             if let Some(ticket) = world.cache.due_fetch(now) {
-                let fetched = Fetched { set: world.set(), max_age: None, jitter: 0 };
+                let fetched = Fetched { set: Some(set_of(&world.published)), max_age: None, age: Duration::ZERO, jitter: 0 };
                 world.cache.fetched(&ticket, Ok(fetched), now);
             }
         }

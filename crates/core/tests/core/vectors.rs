@@ -29,6 +29,7 @@ const READERS: &[(&str, &str)] = &[
     ("own/forward-family.json", "crates/server/tests/http/golden/vectors.rs"),
     ("own/redirect-targets.json", "crates/server/tests/http/golden/redirects.rs"),
     ("oauth2-proxy/openredirects.json", "crates/server/tests/http/golden/redirects.rs"),
+    ("own/scenarios.json", "crates/gate/tests/gate/issuer/scenarios.rs"),
     ("own/webhook-hmac.json", "crates/core/tests/core/webhook_vectors.rs"),
     ("golden/license-jwt.json", "crates/core/tests/core/golden_license.rs"),
     ("rfc/rfc-examples.json", "crates/core/tests/core/jose_examples.rs"),

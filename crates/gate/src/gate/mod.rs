@@ -18,7 +18,7 @@ use doorward_core::{
     csrf::{CsrfKey, CsrfKeys},
     decision::{self, Decision, Denial, Grant},
     id::DecisionId,
-    principal::Principal,
+    principal::{Authenticated, Principal},
     reason::Reason,
     request::RequestFacts,
     rule::Rule,
@@ -333,7 +333,9 @@ impl Gate {
         caller: Option<Arc<Principal>>,
         outcome: Result<Grant, Denial>,
     ) -> Decision {
-        Decision { id: self.0.ids.mint(now), at: now.wall, policy: policy.version, rule, caller, outcome }
+        let bearer = caller.as_ref().filter(|caller| matches!(caller.authenticated, Authenticated::Bearer { .. }));
+        let keys_age = bearer.and_then(|caller| self.0.issuers.load().outage(&caller.subject.issuer, now));
+        Decision { id: self.0.ids.mint(now), at: now.wall, policy: policy.version, rule, caller, keys_age, outcome }
     }
 
     /// Whether the revocation state is recent enough to rely on.

@@ -4,40 +4,49 @@
 //! that may be signed with a key unknown here waits, for one fetch shared with everybody else. What may be
 //! fetched when is decided by [`doorward_core::keys`].
 
+mod client;
+mod discovery;
+mod event;
+mod keeper;
 mod kept;
+mod probe;
 mod shell;
 mod source;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use doorward_core::{
     decision::Denial,
     jose::JwkSet,
-    keys::{KeyCache, KeyPolicy, KeyStatus},
+    keys::{KeyPolicy, KeyStatus, metadata},
     principal::{Authenticated, Principal, PrincipalKind, SubjectId},
     reason::Reason,
-    time::Now,
+    time::{Now, Timestamp},
     token::{self, Claims, TokenPolicy, Verified},
     user::Email,
 };
 use doorward_store::Store;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 
-pub use self::source::KeySource;
 use self::{
+    client::Clients,
+    keeper::{Definition, Keeper, Surroundings},
     kept::Kept,
     shell::{Shell, Step},
+};
+pub use self::{
+    event::{IssuerChange, IssuerEvent, Listener},
+    probe::{Probe, ProbeError, probe},
+    source::KeySource,
 };
 use crate::clock::Clock;
 
 /// An issuer whose tokens are accepted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerConfig {
     /// Our name for it: in subjects, logs and metrics.
     pub name: String,
@@ -45,8 +54,10 @@ pub struct IssuerConfig {
     pub policy: TokenPolicy,
     /// Where its keys come from.
     pub source: KeySource,
-    /// A set to begin with, before the first fetch; with [`KeySource::Url`] only.
+    /// A set to begin with, before the first fetch; with a remote source only.
     pub first: Option<JwkSet>,
+    /// When that set was made; absent: now. Of it and a set kept by an earlier process the newer one serves.
+    pub first_made: Option<Timestamp>,
     /// How long one fetch may take.
     pub fetch_timeout: Duration,
     /// Pause between fetches that unknown keys or wrong signatures may cause.
@@ -63,6 +74,7 @@ impl IssuerConfig {
             policy,
             source,
             first: None,
+            first_made: None,
             fetch_timeout: Duration::from_secs(5),
             min_interval: Duration::from_secs(30),
             max_stale: Duration::from_secs(24 * 3600),
@@ -77,10 +89,43 @@ impl IssuerConfig {
             ..KeyPolicy::fetched(self.policy.algorithms)
         };
         match &self.source {
-            KeySource::Url(_) => fetched,
+            KeySource::Url(_) | KeySource::Discovery { .. } => fetched,
             // A file costs nobody anything, and what it says does not age.
             KeySource::File(_) => KeyPolicy { max_stale: None, min_interval: Duration::from_secs(1), ..fetched },
             KeySource::Inline(_) | KeySource::Single(_) => KeyPolicy::fixed(self.policy.algorithms),
+        }
+    }
+
+    fn definition(&self) -> Definition {
+        Definition {
+            name: self.name.clone(),
+            issuer: self.policy.issuer.clone(),
+            source: self.source.clone(),
+            first: self.first.clone().map(|first| (first, self.first_made)),
+            policy: self.key_policy(),
+            fetch_timeout: self.fetch_timeout,
+        }
+    }
+
+    /// The name under which the store keeps the last good set; `None` where it keeps none.
+    pub fn record(&self) -> Option<String> {
+        self.definition().record()
+    }
+
+    /// What would never work.
+    fn check(&self) -> Result<(), IssuerError> {
+        let insecure = |url: &str| IssuerError::InsecureUrl { name: self.name.clone(), url: url.to_owned() };
+        match &self.source {
+            KeySource::Url(url) if !KeySource::is_allowed(url) => Err(insecure(url.as_str())),
+            KeySource::Discovery { .. } => match metadata::places(&self.policy.issuer) {
+                Ok(_) => Ok(()),
+                Err(metadata::MetadataProblem::Insecure(url)) => Err(insecure(&url)),
+                Err(_) => Err(IssuerError::NotAnIssuer { name: self.name.clone() }),
+            },
+            KeySource::Inline(set) if set.is_empty() => {
+                Err(IssuerError::NoKeys { name: self.name.clone(), skipped: set.skipped().to_vec() })
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -96,6 +141,12 @@ pub enum IssuerError {
         name: String,
         /// The URL.
         url: String,
+    },
+    /// There is nothing that metadata could be looked for under.
+    #[error("issuer {name:?}: discovery needs an `issuer` that is an https URL without query and fragment")]
+    NotAnIssuer {
+        /// The issuer.
+        name: String,
     },
     /// The set given inline has no usable key.
     #[error("issuer {name:?}: the key set holds no usable key{}", list(.skipped))]
@@ -168,10 +219,25 @@ pub struct IssuerStatus {
     pub name: Arc<str>,
     /// `iss`.
     pub issuer: String,
-    /// The kind of source: `jwks_url`, `jwks_file`, `jwks`, `public_key`.
+    /// The kind of source: `jwks_url`, `discovery`, `jwks_file`, `jwks`, `public_key`.
     pub source: &'static str,
+    /// Where its keys come from; with discovery, once that is known.
+    pub address: Option<String>,
     /// Its keys.
     pub keys: KeyStatus,
+    /// How many requests wait for a key.
+    pub waiters: usize,
+}
+
+/// What issuers need from their host.
+#[derive(Clone, Debug)]
+pub struct IssuerParts {
+    /// Time and randomness.
+    pub clock: Clock,
+    /// Keeps the last good set of every fetched issuer for the next process.
+    pub store: Option<Store>,
+    /// Hears of events.
+    pub listener: Listener,
 }
 
 /// All issuers. A cheap handle; background work ends with the last one.
@@ -186,40 +252,51 @@ impl Issuers {
     /// # Errors
     /// Misconfiguration; an issuer that cannot be reached is none.
     pub fn new(configs: Vec<IssuerConfig>, clock: &Clock, store: Option<&Store>) -> Result<Self, IssuerError> {
-        let client = source::client()?;
+        let parts = IssuerParts { clock: clock.clone(), store: store.cloned(), listener: Listener::default() };
+        Self::following(configs, parts, None)
+    }
+
+    /// As [`Issuers::new`], in place of `old` ones. An issuer whose keys are defined as before goes on with its keys, the
+    /// budget of its fetches and what is under way; one that is the same altogether also with its kept verdicts. The
+    /// background work of issuers that are gone ends with the last handle on `old`.
+    ///
+    /// # Errors
+    /// As [`Issuers::new`].
+    pub fn following(configs: Vec<IssuerConfig>, parts: IssuerParts, old: Option<&Self>) -> Result<Self, IssuerError> {
+        let IssuerParts { clock, store, listener } = parts;
+        let around = Surroundings { clock, clients: Clients::new()?, store, listener };
+        let old: &[Arc<Shell>] = old.map_or(&[], |old| &old.0);
         let mut shells: Vec<Arc<Shell>> = Vec::with_capacity(configs.len());
         for config in configs {
-            if shells.iter().any(|shell| *shell.name == *config.name || shell.policy.issuer == config.policy.issuer) {
+            let is_taken = |shell: &Arc<Shell>| {
+                shell.config.name == config.name || shell.config.policy.issuer == config.policy.issuer
+            };
+            if shells.iter().any(is_taken) {
                 return Err(IssuerError::Duplicate { name: config.name });
             }
-            let cache = initial_keys(&config, clock.now())?;
-            shells.push(Arc::new(Shell {
-                name: config.name.into(),
-                policy: config.policy,
-                source: config.source,
-                fetch_timeout: config.fetch_timeout,
-                clock: clock.clone(),
-                client: client.clone(),
-                store: store.cloned(),
-                kept: Kept::new(),
-                snapshot: ArcSwapOption::new(cache.snapshot().map(Arc::new)),
-                cache: Mutex::new(cache),
-                changes: watch::Sender::new(0),
-                waiters: AtomicUsize::new(0),
-            }));
+            config.check()?;
+            if let Some(same) = old.iter().find(|shell| shell.config == config) {
+                shells.push(Arc::clone(same));
+                continue;
+            }
+            let definition = config.definition();
+            let keys = match old.iter().find(|shell| shell.keys.definition == definition) {
+                Some(same) => Arc::clone(&same.keys),
+                None => Arc::new(Keeper::new(definition, around.clone())),
+            };
+            shells.push(Arc::new(Shell { config, keys, kept: Kept::new() }));
         }
         Ok(Self(shells.into()))
     }
 
-    /// Begins to fetch keys in the background: now, ahead of time, and again after failures. Returns at once.
+    /// Begins to fetch keys in the background: now, ahead of time, and again after failures. Returns at once; for
+    /// issuers that were started already nothing happens.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(&self) {
         for shell in self.0.iter() {
-            if matches!(shell.source, KeySource::Url(_) | KeySource::File(_)) {
-                tokio::spawn(shell::keep(Arc::downgrade(shell), shell.changes.subscribe()));
-            }
+            shell.keys.start();
         }
     }
 
@@ -227,7 +304,7 @@ impl Issuers {
     ///
     /// Not judged: whether it was revoked, and what its subject may do.
     pub fn verify(&self, text: &str, now: Now) -> Verdict {
-        if let Some(token) = self.0.iter().find_map(|shell| shell.kept.find(text, &shell.snapshot, now)) {
+        if let Some(token) = self.0.iter().find_map(|shell| shell.kept.find(text, &shell.keys.snapshot, now)) {
             return Verdict::Ready(Ok(token));
         }
         let (shell, token) = match self.choose(text, now) {
@@ -238,14 +315,14 @@ impl Issuers {
             Ok(verdict) => {
                 return Verdict::Ready(verdict.map(|(claims, set)| {
                     let token = shell.verified(claims);
-                    shell.kept.keep(text, &token, &set, &shell.policy);
+                    shell.kept.keep(text, &token, &set, shell.policy());
                     token
                 }));
             }
             Err(failed) => failed,
         };
         // Subscribed before the question: what is reported in between is not missed.
-        let changes = shell.changes.subscribe();
+        let changes = shell.keys.changes.subscribe();
         match shell.ask(text, now, None, &mut failed) {
             Step::Done(verdict) => Verdict::Ready(verdict.map(|claims| shell.verified(claims))),
             Step::Wait(until, era) => {
@@ -265,49 +342,36 @@ impl Issuers {
         let Some(issuer) = token.claimed_issuer() else {
             return Err(token.issuer_problem().unwrap_or_else(|| Reason::TokenWrongIssuer.into()));
         };
-        let shell = self.0.iter().find(|shell| shell.policy.is_issuer(issuer, now.wall));
+        let shell = self.0.iter().find(|shell| shell.policy().is_issuer(issuer, now.wall));
         let shell = shell.ok_or_else(|| Denial::from(Reason::TokenWrongIssuer))?;
-        token.check_kind(&shell.policy)?;
+        token.check_kind(shell.policy())?;
         Ok((shell, token))
     }
 
     /// The state of every issuer.
     pub fn status(&self, now: Now) -> Vec<IssuerStatus> {
         let status = |shell: &Arc<Shell>| IssuerStatus {
-            name: Arc::clone(&shell.name),
-            issuer: shell.policy.issuer.clone(),
-            source: shell.source.as_str(),
-            keys: shell.status(now),
+            name: Arc::clone(&shell.keys.name),
+            issuer: shell.config.policy.issuer.clone(),
+            source: shell.config.source.as_str(),
+            address: shell.keys.address(),
+            keys: shell.keys.status(now),
+            waiters: shell.keys.waiters.load(Ordering::Relaxed),
         };
         self.0.iter().map(status).collect()
+    }
+
+    /// The age of the keys of the issuer with this name, if they serve only because its last fetch failed.
+    pub fn outage(&self, name: &str, now: Now) -> Option<Duration> {
+        let shell = self.0.iter().find(|shell| *shell.keys.name == *name)?;
+        shell.keys.snapshot.load().as_ref()?.outage(now)
     }
 }
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|shell| &shell.name)).finish()
+        f.debug_set().entries(self.0.iter().map(|shell| &shell.keys.name)).finish()
     }
-}
-
-fn initial_keys(config: &IssuerConfig, now: Now) -> Result<KeyCache, IssuerError> {
-    let mut cache = KeyCache::new(config.key_policy());
-    let given = match &config.source {
-        KeySource::Url(url) if !KeySource::is_allowed(url) => {
-            return Err(IssuerError::InsecureUrl { name: config.name.clone(), url: url.to_string() });
-        }
-        KeySource::Url(_) => config.first.clone(),
-        KeySource::File(_) => None,
-        KeySource::Inline(set) if set.is_empty() => {
-            let skipped = set.skipped().to_vec();
-            return Err(IssuerError::NoKeys { name: config.name.clone(), skipped });
-        }
-        KeySource::Inline(set) => Some(set.clone()),
-        KeySource::Single(key) => Some(JwkSet::single(key.clone())),
-    };
-    if let Some(set) = given {
-        cache.seed(set, now.wall, now);
-    }
-    Ok(cache)
 }
 
 impl Shell {
@@ -319,15 +383,15 @@ impl Shell {
         let is_verified = claims.more.get("email_verified") == Some(&serde_json::Value::Bool(true));
         let principal = Principal {
             kind: PrincipalKind::Service,
-            subject: SubjectId { issuer: Arc::clone(&self.name), subject: subject.into() },
+            subject: SubjectId { issuer: Arc::clone(&self.keys.name), subject: subject.into() },
             user_id: None,
             email: email.filter(|_| is_verified).and_then(Email::parse),
             org_id: None,
             authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
             // With everything that may end it and within the tolerance that let it in: a request must not be
             // cut off for an end that did not count when it was admitted.
-            expires_at: kept::times(&claims, &self.policy).map_or(claims.expires_at, |(_, until)| Some(until)),
+            expires_at: kept::times(&claims, self.policy()).map_or(claims.expires_at, |(_, until)| Some(until)),
         };
-        Arc::new(VerifiedToken { issuer: Arc::clone(&self.name), claims, principal: Arc::new(principal) })
+        Arc::new(VerifiedToken { issuer: Arc::clone(&self.keys.name), claims, principal: Arc::new(principal) })
     }
 }

@@ -1,5 +1,11 @@
 //! Issuers over real sockets, against an issuer that rotates, fails, floods and dies.
 
+mod carried;
+mod discovery;
+mod pages;
+mod scenarios;
+mod sources;
+
 use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
