@@ -12,12 +12,11 @@ use doorward_core::{
     secret::Secret,
 };
 use doorward_gate::{
-    clock::Clock,
     flow::{
         LinkWorker,
         sign_in::{SignIn, SignInConfig},
     },
-    issuer::Issuers,
+    issuer::{IssuerParts, Issuers, Listener},
     policy::{App, Policy},
     rate::Quota,
     ring::Ring,
@@ -42,7 +41,8 @@ pub(crate) struct Assembled {
     pub site: Site,
 }
 
-/// Builds everything that is swapped together. Nothing is opened or fetched.
+/// Builds everything that is swapped together. Nothing is opened or fetched; what `old` issuers know already is taken
+/// over.
 ///
 /// # Errors
 /// What only shows when parts are built, in words for the operator.
@@ -50,8 +50,9 @@ pub(crate) fn assemble(
     config: &Config,
     version: u64,
     store: &Store,
-    clock: &Clock,
-    is_demo: bool,
+    host: &Host,
+    listener: Listener,
+    old: Option<&Issuers>,
 ) -> Result<Assembled, anyhow::Error> {
     let own = Origin::parse(&config.public_url.origin()).ok_or_else(|| anyhow!("public_url has no origin"))?;
     let apps = config.resolved_apps();
@@ -81,13 +82,19 @@ pub(crate) fn assemble(
         cookies,
         response_floor: config.login.response_floor,
         link_ttl: config.login.link_ttl,
-        is_demo,
+        is_demo: host.is_demo,
         headers: Configured::new(config.headers.hsts.as_ref().map(config::Hsts::as_str), &config.login.allowed_origins),
         own_rules: OwnRules::new(config.legacy.is_some())?,
         legacy: config.legacy.as_ref().map(config::Legacy::ceiling),
     };
-    let issuers =
-        Issuers::new(config.issuers.iter().filter_map(config::Issuer::to_gate).collect(), clock, Some(store))?;
+    for issuer in &config.issuers {
+        if let Some(path) = issuer.keys.missing_first() {
+            let (issuer, file) = (&issuer.name.0, path.display());
+            tracing::warn!(issuer, %file, "there is no first key set; `doorward keys fetch` writes it, live keys serve");
+        }
+    }
+    let parts = IssuerParts { clock: host.clock.clone(), store: Some(store.clone()), listener };
+    let issuers = Issuers::following(config.issuers.iter().map(config::Issuer::to_gate).collect(), parts, old)?;
     Ok(Assembled { policy, issuers, site })
 }
 

@@ -17,6 +17,7 @@ use doorward_gate::{
     clock::Clock,
     flow::{LinkWorker, password::PasswordSignIn, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
+    issuer::Listener as IssuerListener,
     mail::{Mailer, SmtpMailer, outbox::Outbox},
     rate::MemoryLimits,
     ring::{self, Ring},
@@ -36,7 +37,7 @@ use crate::{
     listener::{Listener, ListenerOptions, Tls},
     proxy::Proxy,
     telemetry::{
-        Methods, Metrics, Observer,
+        self, Methods, Metrics, Observer,
         audit::{AuditJob, AuditQueue},
     },
 };
@@ -110,6 +111,7 @@ pub struct Running {
     /// The process's parts.
     pub server: Arc<Server>,
     host: Host,
+    listener: IssuerListener,
     file: PathBuf,
     /// Ends the listeners.
     draining: CancellationToken,
@@ -144,8 +146,9 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics));
     let audit = Arc::new(audit);
     let methods = Arc::new(Methods::new(&metrics, Day::of(host.clock.now().wall)));
+    let listener = telemetry::issuers::listener(&metrics, &audit);
     let assembled =
-        assemble::assemble(config, 1, &store, &host.clock, host.is_demo).map_err(|error| misconfigured(&error))?;
+        assemble::assemble(config, 1, &store, &host, listener.clone(), None).map_err(|error| misconfigured(&error))?;
     let (gate, gate_task) = Gate::new(GateParts {
         clock: host.clock.clone(),
         store: store.clone(),
@@ -186,6 +189,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         admin: admin.local_addr(),
         server,
         host,
+        listener,
         file: config.file.clone(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
@@ -243,7 +247,8 @@ impl Running {
         let config = Config::load(&self.file, &self.host.vars)?;
         let version = self.server.gate.policy().version + 1;
         let store = self.server.gate.store();
-        let assembled = assemble::assemble(&config, version, store, &self.host.clock, self.host.is_demo)
+        let old = self.server.gate.issuers();
+        let assembled = assemble::assemble(&config, version, store, &self.host, self.listener.clone(), Some(&old))
             .map_err(ReloadError::Assemble)?;
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));

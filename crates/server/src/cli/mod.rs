@@ -8,8 +8,8 @@ mod cutover;
 mod demo;
 mod docs;
 mod explain;
-mod fetch;
 mod init;
+mod keys;
 mod license;
 mod output;
 mod serve;
@@ -86,6 +86,9 @@ pub enum Command {
     /// The end of the soak window.
     #[command(subcommand)]
     Cutover(cutover::Cutover),
+    /// Keys: of issuers, at deploy time.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -176,6 +179,7 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
             let config = load()?;
             with_store(&config, &clock, async |store| cutover.run(store, &config, &clock, out).await)
         }
+        Command::Keys(keys) => wait_for(keys.run(load, &clock, out)),
         Command::Audit(audit) => {
             let config = load()?;
             with_store(&config, &clock, async |store| audit.run(store, &config, &clock, out).await)

@@ -16,19 +16,7 @@ pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     if settings.license.provider != Provider::None {
         asked.push(("license.provider".into(), "a license provider"));
     }
-    for (i, issuer) in settings.issuers.iter().enumerate() {
-        if issuer.keys.discovery {
-            asked.push((format!("issuers[{i}].keys.discovery"), "discovery"));
-        }
-    }
     for (key, feature) in asked {
-        cx.problem_in(
-            &key,
-            format!("not available in this release: {feature}"),
-            match key.rsplit('.').next() {
-                Some("discovery") => "remove it and name the key set with `jwks_url`".to_owned(),
-                _ => format!("remove `{key}`"),
-            },
-        );
+        cx.problem_in(&key, format!("not available in this release: {feature}"), format!("remove `{key}`"));
     }
 }

@@ -1,9 +1,14 @@
 //! `[[issuers]]`: whose tokens are accepted, and with which keys.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use doorward_core::{
     jose::{Algorithm, AlgorithmSet, JwkSet, PublicKey},
+    keys::metadata,
+    origin::Origin,
     time::Timestamp,
     token::{IssuerAlias, TokenPolicy},
 };
@@ -59,16 +64,19 @@ settings! {
     pub struct Keys check Keys::check {
         /// URL of the key set.
         jwks_url: RemoteUrl = optional "https://sso.example.com/realms/main/protocol/openid-connect/certs";
-        /// Whether to find the key set through the issuer's discovery document.
+        /// Whether to find the key set through the issuer's metadata (OpenID Connect Discovery, RFC 8414).
         discovery: bool = default false;
-        /// File with a key set; read on start and on SIGHUP.
+        /// With `discovery`: origins besides the issuer's own that its key set may lie on.
+        jwks_origins: Vec<Origin> = default [];
+        /// File with a key set; read again when it changes.
         jwks_file: KeyFile = optional "./keys.json";
         /// A key set, written here: JSON text, or a table.
         jwks: KeySet = optional { keys = [] };
         /// A single key that answers to every `kid`: hex, base64, PEM, or DER in base64.
         public_key: PublicKey = optional "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        /// With `jwks_url` or `discovery`: a key set to begin with, from `doorward keys fetch`.
-        first: KeyFile = optional "keys.json";
+        /// With `jwks_url` or `discovery`: a key set to begin with, from `doorward keys fetch`. While there is no such
+        /// file, the live keys serve from the start.
+        first: FirstFile = optional "keys.json";
         /// How long one fetch may take.
         fetch_timeout: Duration = default "5s";
         /// Shortest time between two fetches, whatever tokens ask for.
@@ -83,6 +91,8 @@ settings! {
 pub enum KeySource<'a> {
     /// Fetched from here.
     Url(&'a Url),
+    /// Fetched from where the issuer's metadata says.
+    Discovery,
     /// Given with the configuration; never fetched.
     Given(&'a JwkSet),
     /// A single key for every `kid`, given with the configuration.
@@ -105,22 +115,24 @@ impl Issuer {
         }
     }
 
-    /// The issuer as the gate wants it. `None` only for `discovery`, which this release refuses.
-    pub fn to_gate(&self) -> Option<IssuerConfig> {
+    /// The issuer as the gate wants it.
+    pub fn to_gate(&self) -> IssuerConfig {
         let keys = &self.keys;
-        let source = match (keys.source()?, &keys.jwks_file) {
+        let source = match (keys.source(), &keys.jwks_file) {
             (_, Some(file)) => issuer::KeySource::File(file.path.clone()),
             (KeySource::Url(url), None) => issuer::KeySource::Url(url.clone()),
+            (KeySource::Discovery, None) => issuer::KeySource::Discovery { origins: keys.key_origins() },
             (KeySource::Given(set), None) => issuer::KeySource::Inline(set.clone()),
             (KeySource::Single(key), None) => issuer::KeySource::Single(key.clone()),
         };
-        Some(IssuerConfig {
+        IssuerConfig {
             first: keys.first_set().cloned(),
+            first_made: keys.first.as_ref().and_then(|first| first.made),
             fetch_timeout: keys.fetch_timeout,
             min_interval: keys.min_interval,
             max_stale: keys.max_stale,
             ..IssuerConfig::new(self.name.0.clone(), self.policy(), source)
-        })
+        }
     }
 
     fn check(&self, cx: &mut Reader<'_>) {
@@ -136,8 +148,10 @@ impl Issuer {
         }
         cx.check_range("clock_tolerance", self.clock_tolerance, (Duration::ZERO, "0s"), (300 * SECOND, "5m"));
         cx.check_range("max_token_age", self.max_token_age, (SECOND, "1s"), (366 * DAY, "366d"));
-        if self.keys.discovery && !self.issuer.starts_with("http") {
-            cx.problem_in("keys.discovery", "`issuer` is not a URL, so there is nothing to discover", "use `jwks_url`");
+        if self.keys.discovery
+            && let Err(problem) = metadata::places(&self.issuer)
+        {
+            cx.problem_in("keys.discovery", problem.to_string(), "use `jwks_url`");
         }
         for (i, alias) in self.aliases.iter().enumerate() {
             if alias.issuer == self.issuer {
@@ -155,17 +169,26 @@ fn end_of(day: Date) -> Timestamp {
 }
 
 impl Keys {
-    /// Where the keys come from. `None` only for `discovery`, which this release refuses.
-    pub fn source(&self) -> Option<KeySource<'_>> {
+    /// Where the keys come from. Reading made sure that there is exactly one source; discovery needs no value.
+    pub fn source(&self) -> KeySource<'_> {
         let url = self.jwks_url.as_ref().map(|url| KeySource::Url(&url.0));
         let file = self.jwks_file.as_ref().map(|file| KeySource::Given(&file.set));
         let set = self.jwks.as_ref().map(|set| KeySource::Given(&set.0));
-        url.or(file).or(set).or(self.public_key.as_ref().map(KeySource::Single))
+        url.or(file).or(set).or(self.public_key.as_ref().map(KeySource::Single)).unwrap_or(KeySource::Discovery)
     }
 
-    /// The key set to begin with.
+    /// The key set to begin with, where its file is there.
     pub fn first_set(&self) -> Option<&JwkSet> {
-        self.first.as_ref().map(|file| &file.set)
+        self.first.as_ref()?.set.as_ref()
+    }
+
+    /// The file of a key set to begin with that is not there.
+    pub fn missing_first(&self) -> Option<&Path> {
+        self.first.as_ref().filter(|first| first.set.is_none()).map(|first| &*first.path)
+    }
+
+    fn key_origins(&self) -> Vec<url::Origin> {
+        self.jwks_origins.iter().filter_map(|one| Some(Url::parse(&one.to_string()).ok()?.origin())).collect()
     }
 
     /// How many sources are given; exactly one is right.
@@ -193,13 +216,16 @@ impl Keys {
         if self.first.is_some() && self.jwks_url.is_none() && !self.discovery {
             cx.problem_in("first", "a first key set, but nothing to fetch later ones from", "use `jwks_file` instead");
         }
+        if !self.jwks_origins.is_empty() && !self.discovery {
+            cx.problem_in("jwks_origins", "without `discovery` the key set lies where `jwks_url` says", "remove it");
+        }
         cx.check_range("fetch_timeout", self.fetch_timeout, (SECOND / 10, "100ms"), (60 * SECOND, "60s"));
         cx.check_range("min_interval", self.min_interval, (SECOND, "1s"), (DAY, "24h"));
         cx.check_range("max_stale", self.max_stale, (60 * SECOND, "1m"), (30 * DAY, "30d"));
     }
 }
 
-scalar_field!(IssuerName, Algorithm, PublicKey, KeyFile);
+scalar_field!(IssuerName, Algorithm, PublicKey, KeyFile, FirstFile);
 
 /// Name of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +282,35 @@ impl Scalar for KeyFile {
         let document = cx.read_file(&path)?;
         let set = parse_set(document.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self { path, set })
+    }
+}
+
+/// A key set to begin with, as it was when the configuration was read.
+#[derive(Clone, Debug)]
+pub struct FirstFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The set; `None` while there is no such file, which is no problem: there are the live keys.
+    pub set: Option<JwkSet>,
+    /// When the file was written.
+    pub made: Option<Timestamp>,
+}
+
+impl Scalar for FirstFile {
+    const TYPE: &'static str = "path";
+    const HINT: &'static str = <KeyFile as Scalar>::HINT;
+    fn parse(text: &str, cx: &Reader<'_>) -> Result<Self, String> {
+        let path = <PathBuf as Scalar>::parse(text, cx)?;
+        let about = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self { path, set: None, made: None });
+            }
+            about => about.ok(),
+        };
+        let KeyFile { path, set } = KeyFile::parse(text, cx)?;
+        let modified = about.and_then(|about| about.modified().ok());
+        let made = modified.and_then(|at| jiff::Timestamp::try_from(at).ok());
+        Ok(Self { path, set: Some(set), made: made.map(|at| Timestamp::from_millis(at.as_millisecond())) })
     }
 }
 

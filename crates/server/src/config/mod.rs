@@ -40,7 +40,7 @@ pub use self::{
     apps::{App, IDENTITY_FIELDS, IdentityHeader, Timeout},
     env::PREFIX,
     headers::{Headers, Hsts},
-    issuers::{Alias, Issuer, IssuerName, KeyFile, KeySet, KeySource, Keys},
+    issuers::{Alias, FirstFile, Issuer, IssuerName, KeyFile, KeySet, KeySource, Keys},
     key::{Key, Presence, Section, Shape},
     legacy::Legacy,
     license::{License, Provider},

@@ -232,13 +232,12 @@ fn an_upstream_written_into_a_rule_gets_the_defaults_of_an_app() {
 
 #[test]
 fn what_this_release_does_not_do_is_refused_not_ignored() {
-    let issuer = "[[issuers]]\nname = \"a\"\nissuer = \"https://a.example.com\"\naudiences = [\"x\"]\nkeys = { discovery = true }\n";
     let result = parse_with(
-        &format!("{TOP}compat_paths = true\n[shared]\nurl = \"redis://127.0.0.1\"\n{REST}{issuer}"),
+        &format!("{TOP}compat_paths = true\n[shared]\nurl = \"redis://127.0.0.1\"\n{REST}"),
         &[("DOORWARD__LEGACY__ALLOW", "true"), ("DOORWARD__LEGACY__CUTOVER_ON", "2026-12-31")],
     );
     let found = found(result);
-    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found.len(), 3, "{found:?}");
     assert!(found.iter().all(|line| line.contains("not available in this release")), "{found:?}");
 }
 
@@ -314,9 +313,9 @@ keys = {{ jwks_url = "http://127.0.0.1:9/keys" }}
     let config = parse_with(&format!("{TOP}{REST}{text}"), &[]).unwrap();
     let policy = config.issuers[0].policy();
     assert_eq!(policy.aliases[0].until, Timestamp::from_secs(1_801_440_000), "the day after, at midnight UTC");
-    assert!(matches!(config.issuers[0].keys.source(), Some(KeySource::Single(_))));
-    assert!(matches!(config.issuers[1].keys.source(), Some(KeySource::Url(url)) if url.port() == Some(9)));
-    let gate: Vec<_> = config.issuers.iter().filter_map(super::Issuer::to_gate).collect();
+    assert!(matches!(config.issuers[0].keys.source(), KeySource::Single(_)));
+    assert!(matches!(config.issuers[1].keys.source(), KeySource::Url(url) if url.port() == Some(9)));
+    let gate: Vec<_> = config.issuers.iter().map(super::Issuer::to_gate).collect();
     assert_eq!(gate.iter().map(|issuer| issuer.source.as_str()).collect::<Vec<_>>(), ["public_key", "jwks_url"]);
     assert_eq!(gate[1].min_interval, Duration::from_secs(30));
 }
@@ -341,4 +340,32 @@ fn what_reaches_beyond_this_machine_is_named() {
     assert!(local.beyond_loopback().is_empty());
     let open = minimal("", &[("DOORWARD__LISTEN__HTTP", "0.0.0.0:8080")]).unwrap();
     assert_eq!(open.beyond_loopback(), ["public_url", "listen.http"]);
+}
+
+#[test]
+fn discovery_needs_an_issuer_that_is_a_url_and_a_first_set_need_not_be_there() {
+    let issuer = |issuer: &str, keys: &str| {
+        let text =
+            format!("[[issuers]]\nname = \"a\"\nissuer = \"{issuer}\"\naudiences = [\"x\"]\nkeys = {{ {keys} }}\n");
+        parse_with(&format!("{TOP}{REST}{text}"), &[])
+    };
+    let config = issuer("https://a.example.com", "discovery = true, first = \"not-there-yet.json\"").unwrap();
+    let keys = &config.issuers[0].keys;
+    assert!(matches!(keys.source(), KeySource::Discovery));
+    assert!(keys.first_set().is_none() && keys.missing_first().is_some());
+    assert!(issuer("https://a.example.com", "discovery = true, jwks_origins = [\"https://k.example.com\"]").is_ok());
+    for (name, keys, expected) in [
+        ("urn:a", "discovery = true", "keys.discovery"),
+        ("http://a.example.com", "discovery = true", "neither https nor on loopback"),
+        (
+            "https://a.example.com",
+            "jwks_url = \"https://a.example.com/k\", jwks_origins = [\"https://k.example.com\"]",
+            "jwks_origins",
+        ),
+        ("https://a.example.com", "discovery = true, jwks_url = \"https://a.example.com/k\"", "more than one source"),
+        ("https://a.example.com", "jwks_file = \"not-there.json\"", "cannot open"),
+    ] {
+        let found = found(issuer(name, keys));
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
 }

@@ -49,10 +49,16 @@ pub fn deep(server: &Server) -> Response<Body> {
             json!({
                 "name": &*issuer.name,
                 "source": issuer.source,
+                "address": issuer.address,
                 "keys": issuer.keys.keys,
                 "fetched_seconds_ago": issuer.keys.age.map(|age| age.as_secs()),
+                "serves_for_seconds": issuer.keys.serves_for.map(|span| span.as_secs()),
+                "next_fetch_in_seconds": issuer.keys.next_fetch_in.map(|span| span.as_secs()),
                 "fetches": issuer.keys.fetches,
+                "failures": issuer.keys.failures,
                 "last_error": issuer.keys.last_problem.map(|problem| problem.to_string()),
+                "skipped": issuer.keys.skipped.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "waiters": issuer.waiters,
             })
         })
         .collect();

@@ -9,14 +9,17 @@ use std::{
 };
 
 use doorward_core::{revocation::Scope, ring::Purpose};
-use doorward_gate::{mail::outbox::Outbox, ring::Ring};
+use doorward_gate::{issuer::IssuerStatus, mail::outbox::Outbox, ring::Ring};
 use tokio::{
     sync::broadcast::error::RecvError,
     time::{Interval, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{http::Server, telemetry::metrics::NameLabel};
+use crate::{
+    http::Server,
+    telemetry::{Metrics, metrics::NameLabel},
+};
 
 /// How often the store is asked whether it is there.
 const PING: Duration = Duration::from_secs(1);
@@ -67,14 +70,23 @@ pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, sto
         }
         let now = server.gate.clock().now();
         for issuer in server.gate.issuers().status(now) {
-            let label = NameLabel { name: issuer.name.to_string() };
-            metrics.issuer_keys.get_or_create(&label).set(i64::try_from(issuer.keys.keys).unwrap_or(i64::MAX));
-            let age = issuer.keys.age.map_or(-1, |age| i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-            metrics.issuer_keys_age.get_or_create(&label).set(age);
-            metrics.issuer_fetches.get_or_create(&label).set(i64::try_from(issuer.keys.fetches).unwrap_or(i64::MAX));
+            show_issuer(metrics, &issuer);
         }
         metrics.policy_version.set(i64::try_from(server.gate.policy().version).unwrap_or(i64::MAX));
     }
+}
+
+fn show_issuer(metrics: &Metrics, issuer: &IssuerStatus) {
+    let label = NameLabel { name: issuer.name.to_string() };
+    let keys = &issuer.keys;
+    let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    metrics.issuer_keys.get_or_create(&label).set(i64::try_from(keys.keys).unwrap_or(i64::MAX));
+    metrics.issuer_keys_age.get_or_create(&label).set(keys.age.map_or(-1, seconds));
+    metrics.issuer_fetches.get_or_create(&label).set(i64::try_from(keys.fetches).unwrap_or(i64::MAX));
+    metrics.issuer_failures.get_or_create(&label).set(i64::from(keys.failures));
+    let serves_for = if keys.keys == 0 { 0 } else { keys.serves_for.map_or(-1, seconds) };
+    metrics.issuer_serves_for.get_or_create(&label).set(serves_for);
+    metrics.issuer_waiters.get_or_create(&label).set(i64::try_from(issuer.waiters).unwrap_or(i64::MAX));
 }
 
 /// Longest time by which the store knows a use later than it happened: uses are written once a minute, in batches. A row

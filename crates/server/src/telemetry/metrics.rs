@@ -137,6 +137,17 @@ metrics! {
         ["name"] "Seconds since an issuer's keys were last fetched; -1 before the first time";
     issuer_fetches: Family<NameLabel, Gauge> = "doorward_issuer_fetches" "doorward_issuer_fetches" "gauge"
         ["name"] "Key fetches by issuer since the start";
+    issuer_failures: Family<NameLabel, Gauge> = "doorward_issuer_fetch_failures" "doorward_issuer_fetch_failures"
+        "gauge" ["name"] "Key fetches by issuer that failed since the last good one; while it is not 0, known keys serve";
+    issuer_serves_for: Family<NameLabel, Gauge> = "doorward_issuer_keys_serve_seconds"
+        "doorward_issuer_keys_serve_seconds" "gauge"
+        ["name"] "Seconds for which an issuer's keys would still serve without a good fetch; 0 without usable keys, -1 for \
+         keys that do not age";
+    issuer_waiters: Family<NameLabel, Gauge> = "doorward_issuer_waiters" "doorward_issuer_waiters" "gauge"
+        ["name"] "Requests that wait for a key by issuer";
+    issuer_key_changes: Family<NameLabel, Counter> = "doorward_issuer_key_changes"
+        "doorward_issuer_key_changes_total" "counter"
+        ["name"] "Keys that an issuer replaced under their old kid";
     store_up: Gauge = "doorward_store_up" "doorward_store_up" "gauge"
         [""] "1 while the store answers";
     policy_version: Gauge = "doorward_policy_version" "doorward_policy_version" "gauge"
@@ -215,7 +226,16 @@ mod tests {
         for family in [&metrics.authenticated, &metrics.sign_ins] {
             family.get_or_create(&MethodLabel { method: "session".to_owned() }).inc();
         }
-        for family in [&metrics.issuer_keys, &metrics.issuer_keys_age, &metrics.issuer_fetches] {
+        metrics.issuer_key_changes.get_or_create(&label).inc();
+        let gauges = [
+            &metrics.issuer_keys,
+            &metrics.issuer_keys_age,
+            &metrics.issuer_fetches,
+            &metrics.issuer_failures,
+            &metrics.issuer_serves_for,
+            &metrics.issuer_waiters,
+        ];
+        for family in gauges {
             family.get_or_create(&label).set(1);
         }
         let text = metrics.render();

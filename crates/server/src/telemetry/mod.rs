@@ -1,6 +1,7 @@
 //! What operators see: logs, metrics, audit of decisions. Nothing here can change a verdict.
 
 pub mod audit;
+pub(crate) mod issuers;
 pub mod logs;
 pub mod methods;
 pub mod metrics;

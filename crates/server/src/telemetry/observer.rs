@@ -65,6 +65,9 @@ impl Observe for Observer {
         let denial = match &decision.outcome {
             Ok(grant) => {
                 self.metrics.decided(Ok(()), app);
+                if let Some(age) = decision.keys_age {
+                    tracing::debug!(decision = %decision.id, keys_age = age.as_secs(), app, "granted by keys of an outage");
+                }
                 return self.granted(facts, decision, grant);
             }
             Err(denial) => denial,
@@ -83,6 +86,7 @@ impl Observe for Observer {
             http.host = %cut(facts.host),
             http.path = %path,
             note = cut(note),
+            keys_age = decision.keys_age.map(|age| age.as_secs()),
             "auth fail"
         );
         let mut hasher = DefaultHasher::new();

@@ -3,6 +3,7 @@
 mod boot;
 mod cutover;
 mod doctor;
+mod issuer_keys;
 mod meanwhile;
 mod people;
 mod real_issuer;

@@ -6,15 +6,13 @@ use std::time::Duration;
 use doorward_core::time::Timestamp;
 use doorward_gate::{
     clock::Clock,
+    issuer::{self, Probe},
     mail::{Mailer, SmtpMailer},
 };
 use doorward_store::{Readiness, Store, StoreError};
 use futures_util::future::{BoxFuture, join_all};
 
-use super::{
-    super::{fetch, open_store},
-    Finding, Status,
-};
+use super::{super::open_store, Finding, Status};
 use crate::config::{Config, Issuer, KeySource, Mail, ResolvedApp, StoreUrl};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,19 +84,23 @@ async fn mail(settings: &Mail) -> Finding {
 
 async fn issuer(settings: &Issuer, clock: &Clock) -> Finding {
     let name = format!("issuer {}", settings.name.0);
+    let fetched = || probe(&settings.issuer, settings.to_gate().source, settings.keys.fetch_timeout, clock);
     let (set, their_time, from) = match settings.keys.source() {
-        Some(KeySource::Given(set)) => (set.clone(), None, "the configuration".to_owned()),
-        Some(KeySource::Single(_)) => return Finding::ok(name, "one key, from the configuration"),
-        None => return Finding::bad(Status::Wrong, name, "no source of keys", "set `jwks_url`"),
-        Some(KeySource::Url(url)) => match fetch::key_set(url, settings.keys.fetch_timeout).await {
-            Ok(fetched) => (fetched.set, fetched.their_time, url.to_string()),
+        KeySource::Given(set) => (set.clone(), None, "the configuration".to_owned()),
+        KeySource::Single(_) => return Finding::ok(name, "one key, from the configuration"),
+        source @ (KeySource::Url(_) | KeySource::Discovery) => match fetched().await {
+            Ok(probe) => {
+                let date = probe.date.as_deref().and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+                let date = date.map(|date| Timestamp::from_millis(date.timestamp().as_millisecond()));
+                (probe.set, date, probe.url.to_string())
+            }
             Err(why) => {
-                return Finding::bad(
-                    Status::Down,
-                    name,
-                    format!("{url}: {why}"),
-                    "start the issuer, or correct `keys.jwks_url`; known keys stay in use for `max_stale`",
-                );
+                let (from, key) = match source {
+                    KeySource::Url(url) => (url.as_str(), "keys.jwks_url"),
+                    _ => (settings.issuer.as_str(), "issuer"),
+                };
+                let remedy = format!("start the issuer, or correct `{key}`; known keys stay in use for `max_stale`");
+                return Finding::bad(Status::Down, name, format!("{from}: {why}"), remedy);
             }
         },
     };
@@ -122,7 +124,18 @@ async fn issuer(settings: &Issuer, clock: &Clock) -> Finding {
         let detail = format!("its clock and ours are {} s apart, more than `clock_tolerance`", skew.as_secs());
         return Finding::bad(Status::Note, name, detail, "set both clocks, for example with NTP");
     }
+    if let Some(path) = settings.keys.missing_first() {
+        let detail = format!("{} keys from {from}; there is no first set {}", set.len(), path.display());
+        let remedy =
+            format!("`doorward keys fetch {}` writes it; a start without the issuer needs it", settings.name.0);
+        return Finding::bad(Status::Note, name, detail, remedy);
+    }
     Finding::ok(name, format!("{} keys from {from}", set.len()))
+}
+
+async fn probe(issuer: &str, source: issuer::KeySource, limit: Duration, clock: &Clock) -> Result<Probe, String> {
+    let found = issuer::probe(issuer, &source, limit, clock).await.map_err(|error| error.to_string())?;
+    found.ok_or_else(|| "nothing to fetch".to_owned())
 }
 
 fn apart(one: Timestamp, other: Timestamp) -> Duration {

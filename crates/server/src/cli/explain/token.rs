@@ -9,13 +9,13 @@ use doorward_core::{
     time::{Now, Timestamp},
     token::{self, Unverified},
 };
-use doorward_gate::clock::Clock;
+use doorward_gate::{clock::Clock, issuer};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
     super::{
-        Failure, Out, STORE_WAIT, fetch, open_store,
+        Failure, Out, STORE_WAIT, open_store,
         output::{distance, printable, time},
     },
     url::sentence,
@@ -165,23 +165,21 @@ fn choose_issuer<'a>(config: &'a Config, token: &Unverified<'_>, now: Now, steps
 
 /// The issuer's keys now, and where they are from.
 async fn keys_of(config: &Config, clock: &Clock, issuer: &Issuer, steps: &mut Steps) -> Option<(JwkSet, String)> {
-    let url = match issuer.keys.source() {
-        Some(KeySource::Given(set)) => return Some((set.clone(), "the configuration".to_owned())),
-        Some(KeySource::Single(key)) => {
+    match issuer.keys.source() {
+        KeySource::Given(set) => return Some((set.clone(), "the configuration".to_owned())),
+        KeySource::Single(key) => {
             return Some((JwkSet::single(key.clone()), "the configuration, for every kid".to_owned()));
         }
-        Some(KeySource::Url(url)) => url,
-        None => {
-            steps.add("unknown", "keys", "no source of keys that this release can use");
-            return None;
-        }
+        KeySource::Url(_) | KeySource::Discovery => {}
+    }
+    let gate = issuer.to_gate();
+    let why = match issuer::probe(&issuer.issuer, &gate.source, gate.fetch_timeout, clock).await {
+        Ok(Some(probe)) => return Some((probe.set, probe.url.to_string())),
+        Ok(None) => "nothing to fetch".to_owned(),
+        Err(why) => why.to_string(),
     };
-    let why = match fetch::key_set(url, issuer.keys.fetch_timeout).await {
-        Ok(fetched) => return Some((fetched.set, url.to_string())),
-        Err(why) => why,
-    };
-    steps.add("unknown", "fetch", format!("{url}: {why}; trying what is kept"));
-    if let Some((set, at)) = kept(config, clock, &issuer.name.0).await {
+    steps.add("unknown", "fetch", format!("{}: {why}; trying what is kept", issuer.issuer));
+    if let Some((set, at)) = kept(config, clock, gate.record().unwrap_or_default()).await {
         return Some((set, format!("the store, fetched {} ({})", time(at), distance(at, clock.now().wall))));
     }
     if let Some(set) = issuer.keys.first_set() {
@@ -196,13 +194,13 @@ async fn keys_of(config: &Config, clock: &Clock, issuer: &Issuer, steps: &mut St
 }
 
 /// The last good key set that a server has put into the store.
-async fn kept(config: &Config, clock: &Clock, issuer: &str) -> Option<(JwkSet, Timestamp)> {
+async fn kept(config: &Config, clock: &Clock, record: String) -> Option<(JwkSet, Timestamp)> {
     if !store_exists(config) {
         return None;
     }
     let store = open_store(config, clock).ok()?;
     let kept = match store.wait_ready(STORE_WAIT).await {
-        Ok(()) => store.issuer_keys(issuer.to_owned()).await.ok().flatten(),
+        Ok(()) => store.issuer_keys(record).await.ok().flatten(),
         Err(_) => None,
     };
     store.close().await;
