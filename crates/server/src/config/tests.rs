@@ -232,12 +232,9 @@ fn an_upstream_written_into_a_rule_gets_the_defaults_of_an_app() {
 
 #[test]
 fn what_this_release_does_not_do_is_refused_not_ignored() {
-    let result = parse_with(
-        &format!("{TOP}compat_paths = true\n[shared]\nurl = \"redis://127.0.0.1\"\n{REST}"),
-        &[("DOORWARD__LEGACY__ALLOW", "true"), ("DOORWARD__LEGACY__CUTOVER_ON", "2026-12-31")],
-    );
+    let result = parse_with(&format!("{TOP}compat_paths = true\n[shared]\nurl = \"redis://127.0.0.1\"\n{REST}"), &[]);
     let found = found(result);
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
     assert!(found.iter().all(|line| line.contains("not available in this release")), "{found:?}");
 }
 
