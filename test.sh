@@ -23,6 +23,7 @@ dependencies|120|tools/dependencies.sh
 lints|1200|cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 lints-alone|600|cargo clippy --quiet --package doorward-gate --locked -- -D warnings
 docs|600|env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps --locked
+fuzz|900|tools/fuzz.sh --smoke
 tests|1500|cargo test --workspace --locked
 journey|300|tools/journey.sh
 LIST

@@ -25,6 +25,7 @@ has_e2e_python() { [ e2e/.venv/installed -nt e2e/requirements.txt ]; }
 needs() {
     cat <<'LIST'
 a C compiler|has cc|apt: gcc libc6-dev
+a C++ compiler|has c++|apt: g++
 curl|has curl|apt: curl ca-certificates
 git|has git|apt: git
 Python with venv|has_python|apt: python3 python3-venv
