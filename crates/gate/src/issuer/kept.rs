@@ -1,7 +1,8 @@
 //! Verdicts that were good, for tokens that come again.
 //!
 //! Only grants are kept: a refusal is worked out anew each time. A kept grant holds as long as the key set under
-//! which it was found is the one in use, and within the times of the token.
+//! which it was found is the one in use, and within the times of the token. It says nothing about revocation: that is
+//! judged at every request, as the rules are. Another policy comes with other issuers, which keep nothing yet.
 
 use std::sync::Arc;
 
@@ -16,12 +17,12 @@ use quick_cache::sync::Cache;
 
 use super::VerifiedToken;
 
-/// Longest token that is kept; with [`ENTRIES`] this bounds the memory.
+/// Longest token that is kept; with the number of entries this bounds the memory.
 const MAX_BYTES: usize = 4096;
-const ENTRIES: usize = 4096;
 
-/// Kept grants of one issuer, by the whole text of the token: two tokens never share a place.
-pub(super) struct Kept(Cache<Box<str>, Arc<Entry>>);
+/// Kept grants of one issuer, by the whole text of the token: two tokens never share a place, whatever their hashes
+/// are. Nothing where none are to be kept.
+pub(super) struct Kept(Option<Cache<Box<str>, Arc<Entry>>>);
 
 struct Entry {
     token: Arc<VerifiedToken>,
@@ -31,13 +32,14 @@ struct Entry {
 }
 
 impl Kept {
-    pub(super) fn new() -> Self {
-        Self(Cache::new(ENTRIES))
+    /// For at most `entries` grants.
+    pub(super) fn new(entries: usize) -> Self {
+        Self((entries > 0).then(|| Cache::new(entries)))
     }
 
     /// The grant for this very token, if it still holds.
     pub(super) fn find(&self, text: &str, current: &ArcSwapOption<Snapshot>, now: Now) -> Option<Arc<VerifiedToken>> {
-        let entry = if text.len() > MAX_BYTES { None } else { self.0.get(text) }?;
+        let entry = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES)?.get(text)?;
         let current = current.load();
         let current = current.as_ref().filter(|snapshot| !snapshot.is_stale(now))?;
         let holds = Arc::ptr_eq(current.set(), &entry.set) && entry.from <= now.wall && now.wall < entry.until;
@@ -46,13 +48,11 @@ impl Kept {
 
     /// Keeps a grant that was found with the keys of `set`.
     pub(super) fn keep(&self, text: &str, token: &Arc<VerifiedToken>, set: &Arc<JwkSet>, policy: &TokenPolicy) {
-        if text.len() > MAX_BYTES {
-            return;
-        }
+        let Some(cache) = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES) else { return };
         // A token without an end is never granted.
         let Some((from, until)) = times(&token.claims, policy) else { return };
         let entry = Entry { token: Arc::clone(token), set: Arc::clone(set), from, until };
-        self.0.insert(text.into(), Arc::new(entry));
+        cache.insert(text.into(), Arc::new(entry));
     }
 }
 
@@ -77,7 +77,11 @@ pub(super) fn times(claims: &Claims, policy: &TokenPolicy) -> Option<(Timestamp,
 mod tests {
     use std::time::Duration;
 
-    use doorward_core::{jose::AlgorithmSet, token::IssuerAlias};
+    use doorward_core::{
+        jose::AlgorithmSet,
+        principal::{Authenticated, Principal, PrincipalKind, SubjectId},
+        token::IssuerAlias,
+    };
 
     use super::*;
 
@@ -112,5 +116,47 @@ mod tests {
         let aged = TokenPolicy { max_token_age: Some(Duration::from_secs(50)), ..policy };
         assert_eq!(times(&claims("a"), &aged), Some((at(100), at(160))));
         assert_eq!(times(&Claims { expires_at: None, ..claims("a") }, &aged), None);
+    }
+
+    fn grant() -> Arc<VerifiedToken> {
+        let claims = Arc::new(claims("a"));
+        let principal = Principal {
+            kind: PrincipalKind::Service,
+            subject: SubjectId { issuer: "main".into(), subject: "s".into() },
+            user_id: None,
+            email: None,
+            org_id: None,
+            authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
+            expires_at: claims.expires_at,
+        };
+        Arc::new(VerifiedToken { issuer: "main".into(), claims, principal: Arc::new(principal) })
+    }
+
+    fn policy() -> TokenPolicy {
+        TokenPolicy {
+            issuer: "a".into(),
+            aliases: vec![],
+            audiences: vec![],
+            algorithms: AlgorithmSet::NONE,
+            required_claims: vec![],
+            clock_tolerance: Duration::ZERO,
+            max_token_age: None,
+            kind: None,
+        }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_was_agreed_however_many_tokens_come() {
+        let (kept, grant, set) = (Kept::new(100), grant(), Arc::default());
+        for number in 0..20_000 {
+            kept.keep(&format!("{number:0600}"), &grant, &set, &policy());
+        }
+        let cache = kept.0.as_ref().unwrap();
+        assert!((1..=100).contains(&cache.len()), "{}", cache.len());
+        kept.keep(&"x".repeat(MAX_BYTES + 1), &grant, &set, &policy());
+        assert!(cache.get(&*"x".repeat(MAX_BYTES + 1)).is_none(), "too long to be kept");
+        // What is kept is found by its whole text only: one byte makes another token.
+        kept.keep("a.b.c", &grant, &set, &policy());
+        assert!(cache.get("a.b.c").is_some() && cache.get("a.b.d").is_none());
     }
 }

@@ -62,6 +62,8 @@ pub struct IssuerConfig {
     pub fetch_timeout: Duration,
     /// Pause between fetches that unknown keys or wrong signatures may cause.
     pub min_interval: Duration,
+    /// How many verdicts that were good are kept for tokens that come again; 0: none.
+    pub token_cache: usize,
     /// How long fetched keys serve while the issuer cannot be reached.
     pub max_stale: Duration,
 }
@@ -75,6 +77,7 @@ impl IssuerConfig {
             source,
             first: None,
             first_made: None,
+            token_cache: 4096,
             fetch_timeout: Duration::from_secs(5),
             min_interval: Duration::from_secs(30),
             max_stale: Duration::from_secs(24 * 3600),
@@ -284,7 +287,7 @@ impl Issuers {
                 Some(same) => Arc::clone(&same.keys),
                 None => Arc::new(Keeper::new(definition, around.clone())),
             };
-            shells.push(Arc::new(Shell { config, keys, kept: Kept::new() }));
+            shells.push(Arc::new(Shell { kept: Kept::new(config.token_cache), config, keys }));
         }
         Ok(Self(shells.into()))
     }

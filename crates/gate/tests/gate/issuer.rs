@@ -140,6 +140,47 @@ async fn a_token_that_comes_again_is_not_verified_again_until_keys_or_time_say_s
 }
 
 #[tokio::test]
+async fn a_token_that_comes_again_allocates_nothing() {
+    let world = World::warm().await;
+    let token = world.token();
+    let now = world.clock.now();
+    assert!(world.verify_now(&token).is_ok());
+    let allocated = allocation_counter::measure(|| {
+        let Verdict::Ready(Ok(token)) = world.issuers.verify(&token, now) else { panic!("it was good before") };
+        drop(token);
+    });
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_tokens_where_none_are_to_be_kept() {
+    let issuer = Issuer::start().await;
+    let clock = Clock::manual(Timestamp::from_secs(START));
+    let set = JwkSet::parse(issuer.key_set().to_string().as_bytes()).unwrap();
+    let given = IssuerConfig::new("main", policy(&issuer.url()), KeySource::Inline(set));
+    let issuers = Issuers::new(vec![IssuerConfig { token_cache: 0, ..given }], &clock, None).unwrap();
+    let token = issuer.mint(&issuer.claims("app", START));
+    let verify = || match issuers.verify(&token, clock.now()) {
+        Verdict::Ready(verdict) => verdict.unwrap(),
+        Verdict::Pending(_) => panic!("the key is given"),
+    };
+    assert!(!Arc::ptr_eq(&verify(), &verify()));
+}
+
+#[tokio::test]
+async fn a_token_with_another_signature_is_not_taken_for_one_that_was_good() {
+    let world = World::warm().await;
+    let token = world.token();
+    assert!(world.verify_now(&token).is_ok());
+    // Every byte counts, also those of the signature.
+    for at in [token.len() - 10, token.len() / 2, 5] {
+        let other = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+        let forged = format!("{}{other}{}", &token[..at], &token[at + 1..]);
+        assert!(world.verify_in_time(&forged).await.is_err(), "byte {at}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_whose_key_was_withdrawn_is_refused_although_it_was_good_before() {
     let world = World::warm().await;
     let token = world.token();

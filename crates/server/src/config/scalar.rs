@@ -233,6 +233,25 @@ impl Field for bool {
     }
 }
 
+impl Field for u32 {
+    const TYPE: &'static str = "integer";
+    const HINT: &'static str = "a whole number";
+    fn read(node: Node, cx: &mut Reader<'_>, key: &Key) -> Option<Self> {
+        let number = match &node.value {
+            Value::Integer(value) => Self::try_from(*value).ok(),
+            Value::Text(text) => text.parse().ok(),
+            other => {
+                cx.problem(&node.at, format!("expected a whole number, found {}", other.kind()), key.remedy());
+                return None;
+            }
+        };
+        if number.is_none() {
+            cx.problem(&node.at, "not a whole number from 0 to 4294967295", key.remedy());
+        }
+        number
+    }
+}
+
 impl Field for f64 {
     const TYPE: &'static str = "number";
     const HINT: &'static str = "a number";

@@ -8,3 +8,4 @@ mod legacy;
 mod policy;
 mod revocations;
 mod sessions;
+mod tokens;
