@@ -43,7 +43,7 @@ pub fn verify(key: &MacKey, token: &str, now: Now) -> Result<Verified<Claims>, D
     if !is_kind(&jws.header().kind) {
         return Err(Reason::TokenWrongType.into());
     }
-    let verified = token::verify_own_claims(&jws, now)?;
+    let verified = token::verify_own_claims(jws, now)?;
     let claims = verified.get();
     if claims.issuer.is_some() {
         return Err(Denial::from(Reason::TokenWrongIssuer).with_note("a token of the old system names no issuer"));
@@ -75,11 +75,11 @@ impl Names {
 /// By what `claims` name their user.
 pub fn names(claims: &Claims) -> Names {
     let subject = claims.subject.as_deref();
-    let email = claims.more.get("email").and_then(serde_json::Value::as_str);
+    let email = claims.more.str("email");
     Names {
         id: subject.and_then(|subject| subject.parse().ok()),
         subject: subject.map(str::to_owned),
-        email: email.or(subject).and_then(Email::parse),
+        email: email.as_deref().or(subject).and_then(Email::parse),
     }
 }
 

@@ -235,7 +235,7 @@ mod tests {
         let text = value.to_str().unwrap();
         let key = assertions.keys.load().as_ref().unwrap().current.public_key().unwrap();
         let verified = token::verify(token::parse(text).unwrap(), &key, &policy(Some(KIND)), NOW).unwrap();
-        assert_eq!(verified.get().more["email"], "ada@example.com");
+        assert_eq!(verified.get().more.str("email").as_deref(), Some("ada@example.com"));
         let refused = token::verify(token::parse(text).unwrap(), &key, &policy(None), NOW).unwrap_err();
         assert_eq!(refused.reason, Reason::TokenWrongType);
     }

@@ -133,9 +133,13 @@ fn claim_holds(claims: &Claims, name: &str, wanted: &Value) -> bool {
     if name == "sub" {
         return claims.subject.as_deref() == wanted.as_str() && claims.subject.is_some();
     }
+    // The usual case, without building anything.
+    if let (Some(text), Some(wanted)) = (claims.more.str(name), wanted.as_str()) {
+        return text == wanted;
+    }
     match claims.more.get(name) {
         Some(Value::Array(items)) if !wanted.is_array() => items.contains(wanted),
-        Some(value) => value == wanted,
+        Some(value) => value == *wanted,
         None => false,
     }
 }

@@ -67,7 +67,7 @@ fn bearer(scopes: &[&str], more: serde_json::Value) -> Arc<Principal> {
     let serde_json::Value::Object(more) = more else { panic!("claims are an object") };
     let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
     caller(Authenticated::Bearer {
-        claims: Arc::new(Claims { subject: Some("u1".into()), scopes, more, ..Claims::default() }),
+        claims: Arc::new(Claims { subject: Some("u1".into()), scopes, more: more.into(), ..Claims::default() }),
     })
 }
 

@@ -107,7 +107,7 @@ pub fn verify(key: &MacKey, kind: &str, token: &str, now: Now) -> Result<Verifie
     if !jws.header().kind.is(kind) {
         return Err(Reason::TokenWrongType.into());
     }
-    token::verify_own_claims(&jws, now)
+    token::verify_own_claims(jws, now)
 }
 
 #[cfg(test)]

@@ -25,14 +25,11 @@ impl<'de> Deserialize<'de> for StrictValue {
 
 /// Reads one value with `depth` levels left below it.
 #[derive(Clone, Copy)]
-pub(crate) struct Strict {
-    pub(crate) depth: u8,
+struct Strict {
+    depth: u8,
 }
 
 impl Strict {
-    /// For a member of the outermost object.
-    pub(crate) const MEMBER: Self = Self { depth: MAX_DEPTH - 1 };
-
     fn below<E: Error>(self) -> Result<Self, E> {
         self.depth.checked_sub(1).map(|depth| Self { depth }).ok_or_else(|| E::custom("nested too deep"))
     }
@@ -94,18 +91,12 @@ impl<'de> Visitor<'de> for Strict {
         let below = self.below()?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            insert_once(&mut members, name, map.next_value_seed(below)?)?;
+            if members.insert(name, map.next_value_seed(below)?).is_some() {
+                return Err(A::Error::custom("a name appears twice in one object"));
+            }
         }
         Ok(Value::Object(members))
     }
-}
-
-/// Puts a member in; a second one of that name is an error.
-pub(crate) fn insert_once<E: Error>(members: &mut Map<String, Value>, name: String, value: Value) -> Result<(), E> {
-    if members.insert(name, value).is_some() {
-        return Err(E::custom("a name appears twice in one object"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

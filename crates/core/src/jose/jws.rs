@@ -1,11 +1,12 @@
 //! The compact serialisation of a JWS (RFC 7515 §7.1), taken apart without believing any of it.
 
-use std::{borrow::Cow, fmt, ops::Range};
+use std::str;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde_json::Value;
-
-use super::{algorithm::Algorithm, base64url, json::Strict};
+use super::{
+    algorithm::Algorithm,
+    base64url,
+    reader::{Member, read_object},
+};
 use crate::{decision::Denial, reason::Reason};
 
 /// Longest token that is looked at; longer ones are refused before anything of them is read.
@@ -66,9 +67,8 @@ pub struct Compact<'a> {
     /// ASCII(header) "." ASCII(payload): what the signature is over (RFC 7515 §5.2).
     signed: &'a str,
     header: Header,
-    /// The three parts, decoded, one after the other.
-    decoded: Vec<u8>,
-    payload: Range<usize>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 impl<'a> Compact<'a> {
@@ -85,18 +85,13 @@ impl<'a> Compact<'a> {
         }
         let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("not three parts"))?;
         let (header, payload) = signed.split_once('.').ok_or_else(|| malformed("not three parts"))?;
-        if payload.contains('.') {
-            return Err(malformed("not three parts"));
-        }
-        let mut decoded = Vec::with_capacity(token.len() / 4 * 3 + 3);
-        let header = base64url::decode_onto(header, &mut decoded).map_err(|_| malformed("header is not base64url"))?;
-        let payload =
-            base64url::decode_onto(payload, &mut decoded).map_err(|_| malformed("payload is not base64url"))?;
-        base64url::decode_onto(signature, &mut decoded).map_err(|_| malformed("signature is not base64url"))?;
-        let payload = header..header + payload;
-        let header = serde_json::from_slice(&decoded[..header])
-            .map_err(|error| malformed(&format!("header: {}", without_input(&error))))?;
-        Ok(Self { signed, header, decoded, payload })
+        let header = base64url::decode(header).map_err(|_| malformed("header is not base64url"))?;
+        // A fourth part would be in here, and its `.` is no base64url.
+        let payload = base64url::decode(payload).map_err(|_| {
+            malformed(if payload.contains('.') { "not three parts" } else { "payload is not base64url" })
+        })?;
+        let signature = base64url::decode(signature).map_err(|_| malformed("signature is not base64url"))?;
+        Ok(Self { signed, header: Header::parse(&header)?, payload, signature })
     }
 
     /// The header.
@@ -111,12 +106,20 @@ impl<'a> Compact<'a> {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        &self.decoded[self.payload.clone()]
+        &self.payload
     }
 
     /// The signature.
     pub fn signature(&self) -> &[u8] {
-        &self.decoded[self.payload.end..]
+        &self.signature
+    }
+
+    /// The payload as text, which leaves it empty here.
+    ///
+    /// # Errors
+    /// `token_malformed` where it is not UTF-8.
+    pub(crate) fn take_payload(&mut self) -> Result<String, Denial> {
+        String::from_utf8(std::mem::take(&mut self.payload)).map_err(|_| malformed("payload is not UTF-8"))
     }
 }
 
@@ -125,93 +128,31 @@ pub(crate) fn malformed(note: &str) -> Denial {
     Denial::from(Reason::TokenMalformed).with_note(note)
 }
 
-/// What was wrong, never with text of the token in it: notes are logged.
-pub(crate) fn without_input(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Data => "a member is twice, missing, forbidden, too deep or of the wrong type",
-        serde_json::error::Category::Eof => "ends too early",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "not JSON",
-    };
-    format!("{what} at line {} column {}", error.line(), error.column())
-}
-
-/// A member name: borrowed where the text has no escapes.
-pub(crate) struct Name<'de>(pub(crate) Cow<'de, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Header {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(HeaderVisitor)
-    }
-}
-
-struct HeaderVisitor;
-
-impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = Header;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JOSE header")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
-        let (mut algorithm, mut key_id, mut kind) = (None, None, None);
-        let mut others: Vec<Cow<'de, str>> = Vec::new();
-        while let Some(Name(name)) = map.next_key()? {
-            let is_twice = match &*name {
+impl Header {
+    fn parse(bytes: &[u8]) -> Result<Self, Denial> {
+        let text = str::from_utf8(bytes).map_err(|_| malformed("header is not UTF-8"))?;
+        let (mut algorithm, mut key_id, mut kind) = (None, None, Type::Absent);
+        read_object(text, |Member { name, value, .. }| {
+            match &*name {
                 "alg" => {
-                    let Name(text) = map.next_value()?;
-                    let found = match &*text {
+                    let found = value.string().ok_or("`alg` is no string")?;
+                    algorithm = Some(match &*found {
                         "HS256" => HeaderAlgorithm::Hs256,
                         name => Algorithm::parse(name).map_or(HeaderAlgorithm::Other, HeaderAlgorithm::Signature),
-                    };
-                    algorithm.replace(found).is_some()
+                    });
                 }
-                "kid" => {
-                    let Name(text) = map.next_value()?;
-                    key_id.replace(Box::from(text)).is_some()
-                }
-                "typ" => {
-                    let found = match map.next_value_seed(Strict::MEMBER)? {
-                        Value::String(text) => Type::Text(text.into()),
-                        _ => Type::NotText,
-                    };
-                    kind.replace(found).is_some()
-                }
+                "kid" => key_id = Some(value.string().ok_or("`kid` is no string")?.into()),
+                "typ" => kind = value.string().map_or(Type::NotText, |text| Type::Text(text.into())),
                 // An extension that must be understood, and is not (RFC 7515 §4.1.11); a payload that is
                 // not what it seems (RFC 7797 §3; `zip` belongs to JWE, RFC 7516 §4.1.3).
-                "crit" | "b64" | "zip" => return Err(A::Error::custom("`crit`, `b64` and `zip` are not supported")),
-                _ => {
-                    map.next_value_seed(Strict::MEMBER)?;
-                    let is_twice = others.contains(&name);
-                    others.push(name);
-                    is_twice
-                }
-            };
-            if is_twice {
-                return Err(A::Error::custom("a name appears twice"));
+                "crit" | "b64" | "zip" => return Err("`crit`, `b64` and `zip` are not supported"),
+                _ => {}
             }
-        }
-        let algorithm = algorithm.ok_or_else(|| A::Error::missing_field("alg"))?;
-        Ok(Header { algorithm, key_id, kind: kind.unwrap_or(Type::Absent) })
+            Ok(())
+        })
+        .map_err(|problem| malformed(&format!("header: {problem}")))?;
+        let algorithm = algorithm.ok_or_else(|| malformed("header: there is no `alg`"))?;
+        Ok(Self { algorithm, key_id, kind })
     }
 }
 

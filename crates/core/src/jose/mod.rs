@@ -16,17 +16,18 @@ mod jwk_set;
 mod jws;
 mod key_material;
 mod public_key;
+mod reader;
 mod roca;
 pub mod sign;
 
 pub use algorithm::{Algorithm, AlgorithmSet};
 pub use base64url::NotBase64Url;
 pub use json::{MAX_DEPTH, StrictValue};
-pub(crate) use json::{Strict, insert_once};
 pub use jwk::Jwk;
 pub use jwk_set::{JwkSet, MAX_KEYS, MAX_SET_BYTES, Selection, SetProblem, Skipped};
+pub(crate) use jws::malformed;
 pub use jws::{Compact, Header, HeaderAlgorithm, MAX_TOKEN_BYTES, Type};
-pub(crate) use jws::{Name, malformed, without_input};
 #[cfg(feature = "keygen")]
 pub(crate) use key_material::KeyMaterial;
 pub use public_key::{KeyProblem, PublicKey};
+pub(crate) use reader::{Member, Span, read_object};

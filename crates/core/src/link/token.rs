@@ -78,13 +78,12 @@ pub fn parse_token(text: &str, keys: &KeySet, now: Now) -> Result<LinkClaims, De
         match hs256::verify(&mac(key)?, TYPE, text, now) {
             Ok(verified) => {
                 let claims = verified.get();
-                let text_claim = |name: &str| claims.more.get(name).and_then(|value| value.as_str());
-                if text_claim("purpose") != Some(PURPOSE) {
+                if claims.more.str("purpose").as_deref() != Some(PURPOSE) {
                     return Err(invalid("another purpose"));
                 }
                 let link = claims.id.as_deref().and_then(|id| id.parse().ok());
                 let user = claims.subject.as_deref().and_then(|id| id.parse().ok());
-                let email = text_claim("email").and_then(Email::parse);
+                let email = claims.more.str("email").and_then(|email| Email::parse(&email));
                 let (Some(link), Some(user), Some(email)) = (link, user, email) else {
                     return Err(invalid("a claim is missing or malformed"));
                 };

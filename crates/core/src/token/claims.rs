@@ -1,12 +1,11 @@
 //! Claims of a token, typed.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde_json::{Map, Number, Value};
-
+use super::members::{Collector, Members};
 use crate::{
-    jose::{Name, Strict, insert_once},
+    decision::Denial,
+    jose::{Span, malformed, read_object},
     time::Timestamp,
 };
 
@@ -30,7 +29,7 @@ pub struct Claims {
     /// `scope` (RFC 8693 §4.2), split at spaces.
     pub scopes: Vec<String>,
     /// All other members, as they came.
-    pub more: Map<String, Value>,
+    pub more: Members,
 }
 
 impl Claims {
@@ -45,7 +44,7 @@ impl Claims {
             "iat" => self.issued_at.is_some(),
             "jti" => self.id.is_some(),
             "scope" => !self.scopes.is_empty(),
-            _ => self.more.get(name).is_some_and(|value| !value.is_null()),
+            _ => self.more.raw(name).is_some_and(|value| value != "null"),
         }
     }
 }
@@ -87,27 +86,18 @@ pub(super) struct Found {
     pub(super) has_audience: bool,
 }
 
-impl<'de> Deserialize<'de> for Found {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FoundVisitor)
-    }
-}
-
-struct FoundVisitor;
-
-impl<'de> Visitor<'de> for FoundVisitor {
-    type Value = Found;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a claims object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
+impl Found {
+    /// Reads the payload of a token.
+    ///
+    /// # Errors
+    /// `token_malformed`.
+    pub(super) fn parse(payload: String) -> Result<Self, Denial> {
         let mut claims = Claims::default();
         let mut wrong = Wrong::default();
-        let mut seen = Wrong::default();
-        while let Some(Name(name)) = map.next_key()? {
-            let claim = match &*name {
+        let mut has_audience = false;
+        let mut more = Collector::default();
+        read_object(&payload, |member| {
+            let claim = match &*member.name {
                 "iss" => Registered::Iss,
                 "sub" => Registered::Sub,
                 "aud" => Registered::Aud,
@@ -117,42 +107,40 @@ impl<'de> Visitor<'de> for FoundVisitor {
                 "jti" => Registered::Jti,
                 "scope" => Registered::Scope,
                 _ => {
-                    let value = map.next_value_seed(Strict::MEMBER)?;
-                    insert_once(&mut claims.more, Cow::into_owned(name), value)?;
-                    continue;
+                    more.add(&member);
+                    return Ok(());
                 }
             };
-            if seen.contains(claim) {
-                return Err(A::Error::custom("a name appears twice"));
-            }
-            seen.add(claim);
-            let value = map.next_value_seed(Strict::MEMBER)?;
-            if !claims.put(claim, value) {
+            has_audience |= claim == Registered::Aud;
+            if !claims.put(claim, member.value) {
                 wrong.add(claim);
             }
-        }
-        Ok(Found { claims, wrong, has_audience: seen.contains(Registered::Aud) })
+            Ok(())
+        })
+        .map_err(|problem| malformed(&format!("claims: {problem}")))?;
+        claims.more = more.finish(payload);
+        Ok(Self { claims, wrong, has_audience })
     }
 }
 
 impl Claims {
     /// Whether `value` could be what `claim` is.
-    fn put(&mut self, claim: Registered, value: Value) -> bool {
-        match (claim, value) {
-            (Registered::Iss, Value::String(text)) => put(&mut self.issuer, Some(text)),
-            (Registered::Sub, Value::String(text)) => put(&mut self.subject, is_subject(&text).then_some(text)),
-            (Registered::Jti, Value::String(text)) => put(&mut self.id, Some(text)),
-            (Registered::Exp, Value::Number(number)) => put(&mut self.expires_at, numeric_date(&number)),
-            (Registered::Nbf, Value::Number(number)) => put(&mut self.not_before, numeric_date(&number)),
-            (Registered::Iat, Value::Number(number)) => put(&mut self.issued_at, numeric_date(&number)),
-            (Registered::Aud, value) => put_list(&mut self.audience, strings(value)),
+    fn put(&mut self, claim: Registered, value: Span<'_>) -> bool {
+        let text = || value.string().map(Cow::into_owned);
+        let date = || value.number().and_then(numeric_date);
+        match claim {
+            Registered::Iss => put(&mut self.issuer, text()),
+            Registered::Sub => put(&mut self.subject, text().filter(|text| is_subject(text))),
+            Registered::Jti => put(&mut self.id, text()),
+            Registered::Exp => put(&mut self.expires_at, date()),
+            Registered::Nbf => put(&mut self.not_before, date()),
+            Registered::Iat => put(&mut self.issued_at, date()),
+            // A string, or an array of nothing but strings (RFC 7519 §4.1.3).
+            Registered::Aud => put_list(&mut self.audience, text().map(|one| vec![one]).or_else(|| value.strings())),
             // A string by RFC 8693 §4.2; some issuers write an array.
-            (Registered::Scope, Value::String(text)) => {
-                self.scopes = text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
-                true
+            Registered::Scope => {
+                put_list(&mut self.scopes, value.string().map(|text| words(&text)).or_else(|| value.strings()))
             }
-            (Registered::Scope, value @ Value::Array(_)) => put_list(&mut self.scopes, strings(value)),
-            _ => false,
         }
     }
 }
@@ -169,17 +157,8 @@ fn put_list(place: &mut Vec<String>, value: Option<Vec<String>>) -> bool {
     })
 }
 
-/// A string, or an array of nothing but strings (RFC 7519 §4.1.3).
-fn strings(value: Value) -> Option<Vec<String>> {
-    let text = |value| match value {
-        Value::String(text) => Some(text),
-        _ => None,
-    };
-    match value {
-        Value::String(text) => Some(vec![text]),
-        Value::Array(items) => items.into_iter().map(text).collect(),
-        _ => None,
-    }
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// A subject goes into headers, logs and identities: not empty, bounded, no control characters.
@@ -189,12 +168,12 @@ fn is_subject(text: &str) -> bool {
 
 /// A NumericDate (RFC 7519 §2), fractions included. Beyond the year 9999 it is no date but a mistake,
 /// such as milliseconds.
-fn numeric_date(number: &Number) -> Option<Timestamp> {
+fn numeric_date(number: &str) -> Option<Timestamp> {
     const LAST: i64 = 253_402_300_799;
-    if let Some(secs) = number.as_i64() {
+    if let Ok(secs) = number.parse::<i64>() {
         return (-LAST..=LAST).contains(&secs).then(|| Timestamp::from_secs(secs));
     }
-    let secs = number.as_f64()?;
+    let secs: f64 = number.parse().ok()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "bounded on the line above")]
     (secs.abs() <= LAST as f64).then(|| Timestamp::from_millis((secs * 1000.0).floor() as i64))
 }

@@ -4,12 +4,14 @@
 //! and is the only way to a [`Verified`] of an issuer's token.
 
 mod claims;
+mod members;
 mod policy;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use claims::Claims;
+pub use members::Members;
 pub use policy::{IssuerAlias, TokenPolicy};
 pub(crate) use verify::verify_own_claims;
 pub use verify::{Unverified, Verified, parse, verify};

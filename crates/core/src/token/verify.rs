@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     decision::Denial,
-    jose::{Algorithm, Compact, HeaderAlgorithm, PublicKey, Type, malformed, without_input},
+    jose::{Algorithm, Compact, HeaderAlgorithm, PublicKey, Type},
     reason::Reason,
     time::{Now, Timestamp},
 };
@@ -43,13 +43,9 @@ impl<T> Verified<T> {
 /// # Errors
 /// `token_malformed`.
 pub fn parse(token: &str) -> Result<Unverified<'_>, Denial> {
-    let jws = Compact::parse(token)?;
-    let found = claims_of(&jws)?;
+    let mut jws = Compact::parse(token)?;
+    let found = Found::parse(jws.take_payload()?)?;
     Ok(Unverified { jws, found })
-}
-
-fn claims_of(jws: &Compact<'_>) -> Result<Found, Denial> {
-    serde_json::from_slice(jws.payload()).map_err(|error| malformed(&format!("claims: {}", without_input(&error))))
 }
 
 impl Unverified<'_> {
@@ -135,8 +131,8 @@ pub fn verify(
 }
 
 /// The claims of a token that we minted ourselves and whose signature fits.
-pub(crate) fn verify_own_claims(jws: &Compact<'_>, now: Now) -> Result<Verified<Claims>, Denial> {
-    let found = claims_of(jws)?;
+pub(crate) fn verify_own_claims(mut jws: Compact<'_>, now: Now) -> Result<Verified<Claims>, Denial> {
+    let found = Found::parse(jws.take_payload()?)?;
     check_times(&found, Duration::ZERO, None, now)?;
     if found.wrong != Wrong::default() {
         return Err(Reason::TokenInvalidClaim.into());

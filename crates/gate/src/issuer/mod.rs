@@ -382,13 +382,13 @@ impl Shell {
     fn verified(&self, claims: Verified<Claims>) -> Arc<VerifiedToken> {
         let claims = Arc::new(claims.into_inner());
         let subject = claims.subject.as_deref().unwrap_or_default();
-        let email = claims.more.get("email").and_then(serde_json::Value::as_str);
-        let is_verified = claims.more.get("email_verified") == Some(&serde_json::Value::Bool(true));
+        let is_verified = claims.more.raw("email_verified") == Some("true");
+        let email = claims.more.str("email").filter(|_| is_verified);
         let principal = Principal {
             kind: PrincipalKind::Service,
             subject: SubjectId { issuer: Arc::clone(&self.keys.name), subject: subject.into() },
             user_id: None,
-            email: email.filter(|_| is_verified).and_then(Email::parse),
+            email: email.and_then(|email| Email::parse(&email)),
             org_id: None,
             authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
             // With everything that may end it and within the tolerance that let it in: a request must not be

@@ -33,8 +33,8 @@ async fn opens_through_rotation_and_death(algorithm: &str) {
     let verified = at_once(&old).unwrap();
     assert_eq!(verified.claims.subject.as_deref(), Some("service"));
     assert_eq!(
-        (&verified.claims.scopes[..], &verified.claims.more["tenant_id"]),
-        (&["api:read".to_owned()][..], &"acme".into())
+        (&verified.claims.scopes[..], verified.claims.more.str("tenant_id").as_deref()),
+        (&["api:read".to_owned()][..], Some("acme"))
     );
     assert_eq!(provider.fetches().await, 1);
 

@@ -42,7 +42,7 @@ async fn read(world: &World, assertion: &str) -> Value {
         kind: Some("doorward-assertion+jwt".to_owned()),
     };
     let verified = token::verify(unverified, key, &policy, world.clock.now()).unwrap();
-    let mut claims = Value::Object(verified.get().more.clone());
+    let mut claims = Value::Object(verified.get().more.to_map());
     claims["sub"] = verified.get().subject.clone().into();
     claims
 }
