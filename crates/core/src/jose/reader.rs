@@ -126,8 +126,8 @@ const TWICE: Bad = Bad("a name appears twice");
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
         // Branchless, so that the compiler looks at many bytes at once.
-        let is_plain = !text.bytes().fold(false, |found, byte| found | (byte < b' ') | (byte == b'\\'));
-        Self { text, at: 0, is_plain, names: Vec::with_capacity(16) }
+        let special = text.bytes().fold(0, |found, byte| found | u8::from(byte < b' ') | u8::from(byte == b'\\'));
+        Self { text, at: 0, is_plain: special == 0, names: Vec::with_capacity(16) }
     }
 
     fn problem(&self, Bad(what): Bad) -> NotStrict {

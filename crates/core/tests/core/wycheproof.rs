@@ -259,3 +259,106 @@ fn hmac_tags_are_judged_right_and_short_keys_refused() {
     }
     assert_eq!((judged, refused), (84, 3));
 }
+
+#[test]
+fn p521_is_refused_as_a_key_and_as_an_algorithm() {
+    let file = load("wycheproof/ecdsa_secp521r1_sha512_p1363_test.json");
+    let mut count = 0;
+    for (group, test) in tests(&file) {
+        if let Some(key) = group["publicKeyJwk"].as_object() {
+            let set = set_of(&Value::Object(key.clone()));
+            assert!(set.is_empty() && set.skipped()[0].problem == KeyProblem::UnsupportedType, "{key:?}");
+        }
+        assert_eq!(PublicKey::parse_text(text(group, "publicKeyPem")), Err(KeyProblem::Unreadable));
+        assert!(text(test, "result") == "valid" || text(test, "result") == "invalid");
+        count += 1;
+    }
+    assert_eq!(count, 318);
+    let token = Compact::parse("eyJhbGciOiJFUzUxMiJ9.e30.AAAA").unwrap();
+    assert_eq!(token.header().algorithm, HeaderAlgorithm::Other);
+}
+
+#[test]
+fn longer_hmacs_are_judged_right_below_us_and_refused_by_us() {
+    use aws_lc_rs::hmac;
+    for (name, bits, algorithm, header) in [
+        ("wycheproof/hmac_sha384_test.json", 384, hmac::HMAC_SHA384, "eyJhbGciOiJIUzM4NCJ9"),
+        ("wycheproof/hmac_sha512_test.json", 512, hmac::HMAC_SHA512, "eyJhbGciOiJIUzUxMiJ9"),
+    ] {
+        let file = load(name);
+        let mut judged = 0;
+        for (group, test) in tests(&file).into_iter().filter(|(group, _)| group["tagSize"] == bits) {
+            let key = hmac::Key::new(algorithm, &hex(text(test, "key")));
+            let is_accepted = hmac::verify(&key, &hex(text(test, "msg")), &hex(text(test, "tag"))).is_ok();
+            assert_eq!(is_accepted, text(test, "result") == "valid", "{name} tc{} {group}", test["tcId"]);
+            judged += 1;
+        }
+        assert_eq!(judged, 87, "{name}");
+        // No token of anybody may use them: not even our own, which are HS256.
+        let token = format!("{header}.e30.AAAA");
+        assert_eq!(Compact::parse(&token).unwrap().header().algorithm, HeaderAlgorithm::Other);
+        let key = hs256::MacKey::new(&[7; 64]).unwrap();
+        assert_eq!(hs256::open(&key, &token).unwrap_err().reason, Reason::TokenAlgNotAllowed);
+    }
+}
+
+/// Every way in which a published key can be too weak, malformed or meant for something else, one by one: the problem,
+/// and a word of what `check` and `explain` say about it.
+#[test]
+fn keys_that_must_not_be_used_are_skipped_one_by_one_and_say_why() {
+    let good = json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"});
+    let p256 = json!({"kty": "EC", "crv": "P-256", "x": "eZWDLehINXoAPu3kXrGPlmWhQn5YNKi3OcKur20AsTo",
+        "y": "PeLX_fXmmrzymKEOpBEr2VUt6w0SO7uM7SXMeGkKjss"});
+    let rsa = load("ietf-jose-cookbook/jwk/3_3.rsa_public_key.json");
+    let roca = &load("wycheproof/json_web_key_test.json");
+    let roca = tests(roca).iter().find(|(_, test)| test["tcId"] == 7).unwrap().0["public"].clone();
+    let roca = if roca["keys"].is_array() { roca["keys"][0].clone() } else { roca };
+    let with = |key: &Value, name: &str, value: Value| {
+        let mut key = key.clone();
+        key[name] = value;
+        key
+    };
+    let encode = |bytes: &[u8]| base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes);
+    let modulus = |bits: usize| {
+        let mut bytes = vec![0xff; bits / 8];
+        bytes[0] = 0x80;
+        encode(&bytes)
+    };
+    let mut order_8 = hex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05");
+    let cases = [
+        (roca, KeyProblem::Roca, "CVE-2017-15361"),
+        (with(&rsa, "e", json!("AQ")), KeyProblem::BadExponent, "exponent"),
+        (with(&rsa, "e", json!("Aw")), KeyProblem::BadExponent, "65537"),
+        (with(&rsa, "e", json!("AQAA")), KeyProblem::BadExponent, "odd"),
+        (with(&rsa, "e", json!("AAEAAQ")), KeyProblem::BadExponent, "exponent"),
+        (with(&rsa, "n", json!(modulus(1024))), KeyProblem::TooWeak, "fewer than 2048"),
+        (with(&rsa, "n", json!(modulus(2040))), KeyProblem::TooWeak, "fewer than 2048"),
+        (with(&rsa, "n", json!(modulus(8200))), KeyProblem::TooLarge, "more than 8192"),
+        (with(&good, "x", json!(encode(&order_8))), KeyProblem::SmallOrder, "small order"),
+        (with(&good, "x", json!(encode(&[0; 32]))), KeyProblem::SmallOrder, "small order"),
+        (with(&good, "x", json!(encode(&[0xff; 32]))), KeyProblem::NotOnCurve, "point of its curve"),
+        (with(&good, "x", json!(encode(&[1; 31]))), KeyProblem::Malformed("x"), "`x`"),
+        (with(&p256, "y", json!(encode(&[1; 32]))), KeyProblem::NotOnCurve, "point of its curve"),
+        (with(&p256, "x", json!(encode(&[0; 32]))), KeyProblem::NotOnCurve, "point of its curve"),
+        (with(&p256, "x", json!(encode(&[1; 33]))), KeyProblem::Malformed("x"), "`x`"),
+        (with(&good, "use", json!("enc")), KeyProblem::NotForSigning, "`use`"),
+        (with(&good, "key_ops", json!(["sign"])), KeyProblem::NotForSigning, "`key_ops`"),
+        (with(&good, "key_ops", json!("verify")), KeyProblem::Malformed("key_ops"), "`key_ops`"),
+        (with(&good, "alg", json!("ES256")), KeyProblem::UnsupportedAlgorithm, "`alg`"),
+        (with(&good, "alg", json!("ES512")), KeyProblem::UnsupportedAlgorithm, "`alg`"),
+        (with(&rsa, "alg", json!("HS256")), KeyProblem::UnsupportedAlgorithm, "`alg`"),
+        (with(&p256, "crv", json!("secp256k1")), KeyProblem::UnsupportedType, "type or curve"),
+        (with(&good, "d", json!("AA")), KeyProblem::Private, "compromised"),
+        (json!({"kty": "oct", "k": "AA"}), KeyProblem::Symmetric, "symmetric"),
+    ];
+    order_8[31] |= 0x80;
+    let signed = with(&good, "x", json!(encode(&order_8)));
+    for (key, problem, word) in cases.into_iter().chain([(signed, KeyProblem::SmallOrder, "small order")]) {
+        // Beside a good one, which stays.
+        let set = set_of(&json!({"keys": [with(&key, "kid", json!("bad")), with(&good, "kid", json!("good"))]}));
+        let [skipped] = set.skipped() else { panic!("{key}: {:?}", set.skipped()) };
+        assert_eq!((skipped.problem.clone(), set.len()), (problem, 1), "{key}");
+        let said = skipped.to_string();
+        assert!(said.contains(word) && said.contains("bad"), "{said}");
+    }
+}

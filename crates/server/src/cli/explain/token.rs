@@ -51,7 +51,7 @@ pub(super) async fn run(
     let text = text.expose().trim();
     let text = text.strip_prefix("Bearer ").unwrap_or(text);
     let mut steps = Steps::default();
-    explain(config, clock, text, &mut steps).await;
+    explain(config, &config.issuers, clock, text, &mut steps).await;
     if out.json {
         return out.json(&steps.0);
     }
@@ -68,7 +68,7 @@ fn read_stdin() -> Result<Secret<String>, Failure> {
     Ok(text)
 }
 
-async fn explain(config: &Config, clock: &Clock, text: &str, steps: &mut Steps) {
+async fn explain(config: &Config, issuers: &[Issuer], clock: &Clock, text: &str, steps: &mut Steps) {
     let now = clock.now();
     if text.starts_with("dwk_") {
         steps.add(
@@ -84,17 +84,22 @@ async fn explain(config: &Config, clock: &Clock, text: &str, steps: &mut Steps) 
     };
     steps.add("ok", "form", "a compact JWS with a JSON object as payload");
     facts(text, now.wall, steps);
-    let Some(issuer) = choose_issuer(config, &token, now, steps) else { return };
+    // In the order in which a request's token is judged, so that the first refusal is the same one.
+    match token.algorithm() {
+        Ok(algorithm) => steps.add("ok", "algorithm", format!("{algorithm} is one that public keys verify")),
+        Err(denial) => return steps.add("fails", "algorithm", sentence(&denial)),
+    }
+    let Some(issuer) = choose_issuer(issuers, &token, now, steps) else { return };
+    match token.check_kind(&issuer.policy()) {
+        Ok(()) => steps.add("ok", "type", "`typ` is one that the issuer's entry admits"),
+        Err(denial) => return steps.add("fails", "type", sentence(&denial)),
+    }
     let Some((set, from)) = keys_of(config, clock, issuer, steps).await else { return };
     let Some(key) = choose_key(&set, &from, &token, steps) else { return };
     match token::verify(token, key, &issuer.policy(), now) {
         Ok(_) => {
             steps.add("ok", "signature", "it is the key's");
-            steps.add(
-                "ok",
-                "claims",
-                "type, issuer, audience, times and required claims are as the issuer's entry asks",
-            );
+            steps.add("ok", "claims", "issuer, audience, times and required claims are as the issuer's entry asks");
             revoked(config, clock, issuer, text, steps).await;
         }
         Err(denial) => {
@@ -140,17 +145,17 @@ fn facts(text: &str, now: Timestamp, steps: &mut Steps) {
     }
 }
 
-fn choose_issuer<'a>(config: &'a Config, token: &Unverified<'_>, now: Now, steps: &mut Steps) -> Option<&'a Issuer> {
+fn choose_issuer<'a>(issuers: &'a [Issuer], token: &Unverified<'_>, now: Now, steps: &mut Steps) -> Option<&'a Issuer> {
     let Some(claimed) = token.claimed_issuer() else {
         let detail = token.issuer_problem().map_or_else(|| "no `iss`".to_owned(), |denial| sentence(&denial));
         steps.add("fails", "issuer", detail);
         return None;
     };
-    let found = config.issuers.iter().find(|issuer| issuer.policy().is_issuer(claimed, now.wall));
+    let found = issuers.iter().find(|issuer| issuer.policy().is_issuer(claimed, now.wall));
     match found {
         Some(issuer) => steps.add("ok", "issuer", format!("[[issuers]] entry `{}`", issuer.name.0)),
         None => {
-            let known: Vec<_> = config.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
+            let known: Vec<_> = issuers.iter().map(|issuer| issuer.issuer.as_str()).collect();
             let known = if known.is_empty() {
                 "none is configured".to_owned()
             } else {
@@ -224,13 +229,7 @@ fn choose_key<'a>(set: &'a JwkSet, from: &str, token: &Unverified<'_>, steps: &m
     for skipped in set.skipped() {
         steps.add("fact", "key", format!("not used: {skipped}"));
     }
-    let algorithm = match token.algorithm() {
-        Ok(algorithm) => algorithm,
-        Err(denial) => {
-            steps.add("fails", "algorithm", sentence(&denial));
-            return None;
-        }
-    };
+    let algorithm = token.algorithm().ok()?;
     match set.select(token.key_id(), algorithm) {
         Selection::Key(key) => {
             steps.add("ok", "key", format!("kid {} fits", token.key_id().unwrap_or("none")));
