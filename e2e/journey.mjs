@@ -325,6 +325,11 @@ await step('every page fits 320 px in the dark', async () => {
   await look(eve, 'app');
   await page.getByRole('link', { name: 'Who Doorward thinks you are' }).click();
   await look(eve, 'profile');
+  await page.getByRole('link', { name: 'Where you are signed in' }).click();
+  await page.getByRole('heading', { name: 'Where you are signed in' }).waitFor();
+  await look(eve, 'sessions');
+  await page.goto(new URL('reauth', page.url()).href);
+  await look(eve, 're-auth');
   await page.goto(link);
   await look(eve, 'link used');
   await page.click('a.button');

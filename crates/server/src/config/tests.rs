@@ -366,3 +366,34 @@ fn discovery_needs_an_issuer_that_is_a_url_and_a_first_set_need_not_be_there() {
         assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
     }
 }
+
+#[test]
+fn an_hsts_policy_is_one_that_browsers_understand_and_needs_https() {
+    let hsts = |value: &str| minimal(&format!("[headers]\nhsts = {value:?}\n"), &[]);
+    for (written, read) in [
+        ("max-age=0", "max-age=0"),
+        ("includeSubDomains; max-age=600", "max-age=600; includeSubDomains"),
+        ("MAX-AGE = 63072000 ;includesubdomains;preload", "max-age=63072000; includeSubDomains; preload"),
+    ] {
+        let config = hsts(written).unwrap_or_else(|problems| panic!("{written}: {problems}"));
+        assert_eq!(config.headers.hsts.as_ref().unwrap().as_str(), read);
+    }
+    for wrong in [
+        "",
+        "includeSubDomains",
+        "max-age",
+        "max-age=-1",
+        "max-age=1y",
+        "max-age=99999999999999999999",
+        "max-age=1; max-age=2",
+        "max-age=1; includeSubDomain",
+        "max-age=1;",
+        "max-age=600; preload",
+        "max-age=600; includeSubDomains; preload",
+    ] {
+        assert!(hsts(wrong).is_err(), "{wrong}");
+    }
+    let http = "public_url = \"http://127.0.0.1:8080\"\n[headers]\nhsts = \"max-age=1\"\n";
+    let problems = found(parse_with(http, &[]));
+    assert!(problems.iter().any(|problem| problem.starts_with("headers.hsts: `public_url` is http")), "{problems:?}");
+}

@@ -20,7 +20,7 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use doorward_core::{decision::Denial, reason::Reason, request::Scheme};
-use futures_util::FutureExt as _;
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, uri::PathAndQuery};
 use http_body::Body;
 use tokio::sync::OwnedSemaphorePermit;
@@ -143,7 +143,7 @@ impl Proxy {
         let answer = wait(answer, &exchange, upstream.options().idle, plan.until.as_mut()).await?;
         let mut answer = answer.map_err(|error| denial_of(&error, &exchange, upstream))?;
         // Nothing has been said yet, so whoever may no longer read this still gets a refusal, not a cut.
-        if let Some(reason) = plan.until.as_mut().and_then(|until| until.now_or_never()) {
+        if let Some(reason) = plan.until.as_mut().and_then(FutureExt::now_or_never) {
             return Err(reason.into());
         }
 
