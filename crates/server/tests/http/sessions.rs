@@ -1,7 +1,8 @@
 //! `/sessions`: people see where they are signed in, and end what they do not know.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
+use doorward_core::session::OpaqueToken;
 use doorward_testkit::wire::Answer;
 use serde_json::{Value, json};
 
@@ -221,4 +222,22 @@ async fn a_list_that_cannot_be_read_or_changed_says_so_and_ends_nothing() {
     assert_eq!(outcome(&refused), (503, Some("store_unavailable")));
     let refused = change(&mut desk, "POST", "/auth/sessions/revoke-others").await;
     assert_eq!(outcome(&refused), (503, Some("store_unavailable")));
+}
+
+#[tokio::test]
+async fn a_session_token_is_in_the_database_as_its_sha_256_and_nothing_else() {
+    let world = World::start(RULES).await;
+    let desk = world.browser(ADA).await;
+    let text = desk.cookie("__Host-doorward_sid").unwrap().to_owned();
+    let hash = *OpaqueToken::parse(&text).expect("32 bytes as base64url").hash().as_bytes();
+    let token = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &text).unwrap();
+    let mut has_hash = false;
+    for entry in fs::read_dir(world.folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let Ok(bytes) = fs::read(&path) else { continue };
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(!holds(text.as_bytes()) && !holds(&token), "{}", path.display());
+        has_hash |= holds(&hash);
+    }
+    assert!(has_hash, "looked in the wrong place");
 }

@@ -167,7 +167,7 @@ impl Setup {
         running.server.gate.store().wait_ready(PATIENCE).await.unwrap();
         until("the key ring is loaded", || running.server.gate.csrf_keys().is_some()).await;
         running.server.gate.follow().await;
-        World { running, app, issuer, mailbox, clock: self.clock, _dir: dir }
+        World { running, app, issuer, mailbox, clock: self.clock, dir }
     }
 
     fn toml(&self, dir: &Path, app: &RawUpstream, issuer: &Issuer) -> String {
@@ -219,7 +219,7 @@ pub(crate) struct World {
     pub(crate) mailbox: Mailbox,
     /// Its clock; move it with [`World::advance`].
     pub(crate) clock: Clock,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl World {
@@ -236,6 +236,11 @@ impl World {
     /// The process's parts.
     pub(crate) fn server(&self) -> &doorward::http::Server {
         &self.running.server
+    }
+
+    /// Where it keeps everything.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The gate.
