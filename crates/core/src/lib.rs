@@ -17,6 +17,7 @@ pub mod cutover;
 pub mod decision;
 pub mod dialect;
 pub mod effects;
+pub mod email_change;
 pub mod forward;
 pub mod framing;
 pub mod id;

@@ -1,9 +1,13 @@
 //! One-time tokens that the operator is shown: known by their hash, used once.
 
 use crate::{
+    audit::EventKind,
     decision::Denial,
+    effects::Effects,
     id::UserId,
+    link::{NewSession, plan_session},
     reason::Reason,
+    revocation::{NewRevocation, Scope},
     session::{Session, TokenHash},
     time::Timestamp,
     user::User,
@@ -89,4 +93,44 @@ pub struct ClaimFirstAdmin {
     pub session: Session,
     /// The session that this browser had before; it ends.
     pub replaces: Option<TokenHash>,
+}
+
+/// Plans the claim of the first administrator: what the store commits in one transaction, and its effects.
+///
+/// Call [`check`] first. The address is not proven by it: whoever holds the token has seen the server's own output.
+///
+/// # Errors
+/// `user_banned`.
+pub fn plan_claim(
+    token: TokenHash,
+    claimant: &Claiming,
+    new: NewSession,
+    now: Timestamp,
+) -> Result<(ClaimFirstAdmin, Effects), Denial> {
+    let (user, planned) = match claimant {
+        Claiming::New(user) => (user, Claimant::New(user.clone())),
+        Claiming::Known(user) if user.banned_at.is_some() => return Err(Reason::UserBanned.into()),
+        Claiming::Known(user) => (user, Claimant::Known { id: user.id, version: user.version }),
+    };
+    let asker = new.asker.clone();
+    let replaces = new.replaces.as_ref().map(|old| old.hash);
+    let (session, mut effects) = plan_session(user.id, new, now);
+    if matches!(claimant, Claiming::New(_)) {
+        effects.audit.push(asker.event(EventKind::UserCreated, now).about(user.id));
+    } else {
+        let scope = Scope::User { id: user.id };
+        let until = Some(session.expires_at);
+        effects.revocations.push(NewRevocation { scope, at: now, until, why: "role".to_owned() });
+    }
+    effects.audit.push(asker.event(EventKind::AdminClaimed, now).about(user.id));
+    Ok((ClaimFirstAdmin { token, claimant: planned, at: now, session, replaces }, effects))
+}
+
+/// Who claims, as far as the caller knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claiming {
+    /// Nobody has the address: this user is to be made.
+    New(User),
+    /// Somebody has it already.
+    Known(User),
 }

@@ -15,7 +15,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::{LinkWorker, password::PasswordSignIn, re_auth::ReAuth},
+    flow::{LinkWorker, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
     issuer::Listener as IssuerListener,
     mail::{Mailer, SmtpMailer, outbox::Outbox},
@@ -169,7 +169,9 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         ReAuth::new(assemble::sign_in_config(config, host.is_demo), store.clone(), ring.clone(), host.clock.clone());
     let limits = Arc::new(MemoryLimits::new(&host.clock));
     let passwords = PasswordSignIn::new(store.clone(), ring.clone(), host.clock.clone(), limits);
+    let emails = EmailChanges::new(store.clone(), ring.clone(), host.clock.clone());
     let server = Arc::new(Server {
+        emails,
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
         sign_in,

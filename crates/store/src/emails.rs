@@ -1,6 +1,6 @@
 //! Another mail address for a user.
 
-use doorward_core::{effects::Effects, id::UserId, link::LinkPurpose, user::Email};
+use doorward_core::{effects::Effects, id::UserId, link::LinkPurpose, session::Session, user::Email};
 
 use crate::{
     ConfirmEmail, EmailChange, Store, StoreError,
@@ -109,7 +109,7 @@ impl Write for Confirm {
     }
 
     fn memory(&self, tables: &mut Tables) -> Result<EmailChange, DbError> {
-        let ConfirmEmail { link, user_id, user_version, to, at, keep } = &self.plan;
+        let ConfirmEmail { link, user_id, user_version, to, at, keep, ends } = &self.plan;
         let Some(row) = tables.links.get(link).filter(|row| row.user_id == *user_id) else {
             return Ok(EmailChange::Unknown);
         };
@@ -122,18 +122,22 @@ impl Write for Confirm {
         if !matches!(&row.purpose, LinkPurpose::EmailChange { to: asked } if asked == to) {
             return Ok(EmailChange::Unknown);
         }
+        let others = |session: &Session| session.user_id == *user_id && Some(&session.hash) != keep.as_ref();
+        if tables.sessions.values().filter(|session| others(session)).count() as u64 != *ends {
+            return Ok(EmailChange::SessionsChanged);
+        }
         let out = email_in_memory(tables, *user_id, *user_version, to);
         if Self::commits(&out) {
             if let Some(row) = tables.links.get_mut(link) {
                 row.used_at = Some(*at);
             }
-            tables.sessions.retain(|hash, session| session.user_id != *user_id || Some(hash) == keep.as_ref());
+            tables.sessions.retain(|_, session| !others(session));
         }
         Ok(out)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<EmailChange, DbError> {
-        let ConfirmEmail { link, user_id, user_version, to, at, keep } = &self.plan;
+        let ConfirmEmail { link, user_id, user_version, to, at, keep, ends } = &self.plan;
         if sql.execute(&USE_EMAIL_LINK, values![*link, *at, *user_id, to]).await? == 0 {
             return Ok(match link_state(sql, *link).await? {
                 Some(state) if state.user_id == *user_id && state.used => EmailChange::AlreadyUsed,
@@ -144,7 +148,9 @@ impl Write for Confirm {
         let out = email_in_sql(sql, *user_id, *user_version, to).await?;
         if Self::commits(&out) {
             let keep: &[u8] = keep.as_ref().map_or(&[], |hash| hash.as_bytes());
-            sql.execute(&END_OTHERS, values![*user_id, keep]).await?;
+            if sql.execute(&END_OTHERS, values![*user_id, keep]).await? != *ends {
+                return Ok(EmailChange::SessionsChanged);
+            }
         }
         Ok(out)
     }

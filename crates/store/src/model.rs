@@ -125,6 +125,8 @@ pub enum EmailChange {
     AlreadyUsed,
     /// A newer link took the place of this one; nothing was changed.
     Voided,
+    /// The user has other sessions than the plan ends; nothing was changed. Plan again.
+    SessionsChanged,
 }
 
 impl EmailChange {
@@ -149,6 +151,8 @@ pub struct ConfirmEmail {
     pub at: Timestamp,
     /// The only session of the user that stays.
     pub keep: Option<TokenHash>,
+    /// How many others there are; their revocations are in the effects.
+    pub ends: u64,
 }
 
 /// What `begin_session` commits in one transaction: a sign-in without a link.

@@ -1,6 +1,9 @@
 //! Flows of more than one step: they take plain inputs and return outcomes or denials; no HTTP types.
 
+pub mod email_change;
+pub mod first_admin;
 mod link_queue;
+mod mail_people;
 pub mod mail_text;
 pub mod password;
 pub mod re_auth;

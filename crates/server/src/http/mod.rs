@@ -7,6 +7,7 @@ pub mod cookies;
 pub mod cors;
 pub mod docs;
 pub mod entry;
+pub mod first_admin;
 pub mod front;
 pub mod guard;
 pub mod harden;
@@ -14,6 +15,7 @@ pub mod health;
 pub mod login;
 pub mod openapi;
 pub mod password;
+pub mod people;
 pub mod reauth;
 pub mod respond;
 pub mod routes;
@@ -39,7 +41,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     assertion::Assertions,
-    flow::{password::PasswordSignIn, re_auth::ReAuth, sign_in::SignIn},
+    flow::{email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth, sign_in::SignIn},
     gate::Gate,
 };
 use futures_util::FutureExt as _;
@@ -69,6 +71,8 @@ pub struct Server {
     pub passwords: PasswordSignIn,
     /// Counts methods of authentication.
     pub methods: Arc<Methods>,
+    /// Changes mail addresses.
+    pub emails: EmailChanges,
     /// Signs identity assertions.
     pub assertions: Assertions,
     /// Carries requests to apps.
@@ -190,6 +194,12 @@ impl Server {
             Handler::ReAuthPage => reauth::page(call, caller).await,
             Handler::ReAuth => reauth::request(call, caller).await,
             Handler::Whoami => session::whoami(call, route.guard).await,
+            Handler::EmailPage => people::page(&call),
+            Handler::ChangeEmail => people::change(call, caller).await,
+            Handler::ConfirmEmailPage => people::confirm_page(call, route.guard).await,
+            Handler::ConfirmEmail => people::confirm(call, route.guard).await,
+            Handler::FirstAdminPage => first_admin::page(&call).await,
+            Handler::FirstAdmin => first_admin::claim(call).await,
             Handler::Check(dialect) => check::check(call, dialect, rest).await,
             Handler::AssertionJwks => docs::assertion_jwks(&call),
             Handler::OpenApi => docs::openapi(&call),

@@ -24,13 +24,13 @@ use crate::pages;
 
 /// The session that asks. The route table lets nobody else through.
 #[derive(Clone, Copy, Debug)]
-struct Own {
-    user: UserId,
-    id: SessionId,
+pub(super) struct Own {
+    pub(super) user: UserId,
+    pub(super) id: SessionId,
 }
 
 impl Own {
-    fn of(caller: Option<&Arc<Principal>>) -> Result<Self, Denial> {
+    pub(super) fn of(caller: Option<&Arc<Principal>>) -> Result<Self, Denial> {
         let caller = caller.ok_or(Reason::Internal)?;
         match (&caller.authenticated, caller.user_id) {
             (Authenticated::Session { id, .. }, Some(user)) => Ok(Self { user, id: *id }),

@@ -9,6 +9,7 @@ mod assets;
 pub mod demo;
 mod denied;
 mod docs;
+mod people;
 mod profile;
 mod re_auth;
 mod sessions;
@@ -23,6 +24,9 @@ pub use self::{
     assets::{Asset, assets},
     denied::{Denied, denied},
     docs::docs,
+    people::{
+        ChangeEmail, ConfirmEmail, EmailAsked, FirstAdmin, change_email, confirm_email, email_asked, first_admin,
+    },
     profile::{Profile, profile},
     re_auth::{ReAuth, re_auth},
     sessions::{Sessions, sessions},

@@ -13,6 +13,7 @@ mod golden;
 mod headers;
 mod hosts;
 mod legacy;
+mod people;
 mod process;
 mod provoke;
 mod proxy;

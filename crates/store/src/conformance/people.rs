@@ -224,6 +224,7 @@ pub async fn confirming_an_address_ends_the_other_sessions_and_happens_once(a: S
         to: to.clone(),
         at: START,
         keep: Some(kept.hash),
+        ends: 1,
     };
     let confirm =
         async |store: &Store, plan: &ConfirmEmail| store.confirm_email(plan.clone(), all_effects()).await.unwrap();
@@ -232,6 +233,8 @@ pub async fn confirming_an_address_ends_the_other_sessions_and_happens_once(a: S
     assert_eq!(confirm(&b, &ConfirmEmail { link: sign_in.id, ..plan.clone() }).await, EmailChange::Unknown);
     let unknown = ConfirmEmail { link: LinkId::mint(START, fresh()), ..plan.clone() };
     assert_eq!(confirm(&b, &unknown).await, EmailChange::Unknown);
+    let more = ConfirmEmail { ends: 0, ..plan.clone() };
+    assert_eq!(confirm(&b, &more).await, EmailChange::SessionsChanged, "one that the effects do not name");
     assert_eq!(confirm(&b, &ConfirmEmail { user_version: 99, ..plan.clone() }).await, EmailChange::UserChanged);
     assert_eq!((traces(&a).await, b.link(change.id).await.unwrap().unwrap().used_at), ((0, 0, 0), None));
     let outcomes = race(30, &a, &b, |store, _| {
@@ -248,7 +251,7 @@ pub async fn confirming_an_address_ends_the_other_sessions_and_happens_once(a: S
     let (user, taken) = (stored_user(&a).await, stored_user(&a).await.email);
     let change = Link { purpose: LinkPurpose::EmailChange { to: taken.clone() }, email: taken.clone(), ..link(&user) };
     a.put_link(change.clone(), Effects::default()).await.unwrap();
-    let plan = ConfirmEmail { link: change.id, user_id: user.id, to: taken, ..plan };
+    let plan = ConfirmEmail { link: change.id, user_id: user.id, to: taken, ends: 0, ..plan };
     assert_eq!(confirm(&b, &plan).await, EmailChange::Taken);
     assert_eq!((b.link(change.id).await, read(&a, user.id).await), (Ok(Some(change.clone())), user.clone()));
     let newer = Link { id: LinkId::mint(START, fresh()), ..change };
