@@ -1,4 +1,4 @@
-//! `keys`: an issuer's keys as a file, for a start without the issuer.
+//! `keys`: an issuer's keys as a file, for a start without the issuer; and our own, in [`rotate`](super::rotate).
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,7 +16,7 @@ use doorward_gate::{
 use serde_json::json;
 use url::Url;
 
-use super::{Failure, Out};
+use super::{Failure, Out, rotate::Rotate};
 use crate::config::Config;
 
 /// How long a fetch from an issuer that is not in the configuration may take.
@@ -30,6 +30,11 @@ pub enum Keys {
     /// Exit code 0: written, or skipped because the issuer is on this machine; 1: not written, and what was there
     /// stays. The file is replaced whole or not at all.
     Fetch(Fetch),
+    /// Put a new key of our own in the place of the current one; running servers follow within a second.
+    ///
+    /// The key before still verifies what it made, the one before that no longer does. A new session key also ends
+    /// every session of everybody.
+    Rotate(Rotate),
 }
 
 /// Write the keys that an issuer publishes into a file.
@@ -63,6 +68,7 @@ impl Keys {
     ) -> Result<(), Failure> {
         match self {
             Self::Fetch(fetch) => fetch.run(load, clock, out).await,
+            Self::Rotate(rotate) => rotate.run(&load()?, clock, out).await,
         }
     }
 }

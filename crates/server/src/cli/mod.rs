@@ -8,10 +8,12 @@ mod cutover;
 mod demo;
 mod docs;
 mod explain;
+mod import;
 mod init;
 mod keys;
 mod license;
 mod output;
+mod rotate;
 mod serve;
 mod sessions;
 mod users;
@@ -86,7 +88,7 @@ pub enum Command {
     /// The end of the soak window.
     #[command(subcommand)]
     Cutover(cutover::Cutover),
-    /// Keys: of issuers, at deploy time.
+    /// Keys: of issuers, at deploy time, and our own.
     #[command(subcommand)]
     Keys(keys::Keys),
     /// The audit log.
@@ -165,13 +167,20 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
     let load = || Config::load(&cli.global.config, &variables()).map_err(Failure::Config);
     match &cli.command {
         Command::Init(init) => init.run(&cli.global.config, out),
-        Command::Serve(serve) => serve.run(&load()?, &clock),
+        Command::Serve(serve) => serve.run(&load()?, &clock, out),
         Command::Demo(demo) => demo.run(&clock, out),
         Command::Docs(docs) => docs.run(out),
         Command::Check => wait_for(check::run(load(), &clock, out)),
         Command::License(license) => license.run(&load()?, &clock, out),
         Command::Explain(explain) => wait_for(explain.run(&load()?, &clock, out)),
-        Command::Users(users) => with_store(&load()?, &clock, async |store| users.run(store, &clock, out).await),
+        Command::Users(users) => {
+            let outcome = with_store(&load()?, &clock, async |store| users.run(store, &clock, out).await);
+            // Whoever runs an import in a script tells "some rows are broken" from "it did not run" by the code.
+            outcome.map_err(|failure| match (users, failure) {
+                (users::Users::Import(_), Failure::Failed(text)) => Failure::Wrong(text),
+                (_, failure) => failure,
+            })
+        }
         Command::Sessions(sessions) => {
             with_store(&load()?, &clock, async |store| sessions.run(store, &clock, out).await)
         }

@@ -5,15 +5,21 @@ use doorward_core::{
     audit::{AuditEvent, EventKind},
     effects::Effects,
     id::UserId,
+    password::PasswordHash,
     revocation::{NewRevocation, Scope},
+    secret::Secret,
     time::Timestamp,
     user::{Email, LinkStatus, User},
 };
 use doorward_gate::clock::Clock;
-use doorward_store::{Changed, CreateUser, Store, Which};
+use doorward_store::{Changed, CreateUser, NewUser, Store, Which};
 use serde::Serialize;
 
-use super::{Failure, Out, output::time};
+use super::{
+    Failure, Out,
+    import::{Import, subject_problem},
+    output::time,
+};
 
 /// People who may sign in.
 #[derive(Debug, Subcommand)]
@@ -26,6 +32,11 @@ pub enum Users {
     Ban(One),
     /// Let a suspended user sign in again.
     Unban(One),
+    /// Make users from a file, with password hashes and subjects. Who is there already is never overwritten.
+    ///
+    /// Exit code 0: every row is a user; 1: some lines cannot be taken, each is named; 2: the file or the store
+    /// cannot be used.
+    Import(Import),
 }
 
 /// Make a user.
@@ -38,8 +49,11 @@ pub struct Add {
     #[arg(long)]
     admin: bool,
     /// Subject at the license provider, confirmed by the first sign-in.
-    #[arg(long, value_name = "SUBJECT")]
+    #[arg(long, value_name = "SUBJECT", value_parser = parse_subject)]
     pending_subject: Option<String>,
+    /// Hash of a password of the old system: bcrypt, or Argon2 in PHC form.
+    #[arg(long, value_name = "HASH", value_parser = parse_hash)]
+    password_hash: Option<Secret<String>>,
 }
 
 /// One user.
@@ -52,6 +66,14 @@ pub struct One {
 
 pub(super) fn parse_email(text: &str) -> Result<Email, String> {
     Email::parse(text).ok_or_else(|| "not a mail address; write name@example.com".to_owned())
+}
+
+fn parse_subject(text: &str) -> Result<String, String> {
+    subject_problem(text).map_or_else(|| Ok(text.to_owned()), |problem| Err(problem.to_owned()))
+}
+
+fn parse_hash(text: &str) -> Result<Secret<String>, String> {
+    PasswordHash::parse(text).map(|_| Secret::new(text.to_owned())).map_err(|error| error.to_string())
 }
 
 /// The user with this address.
@@ -78,6 +100,9 @@ struct Shown {
     email: String,
     admin: bool,
     email_verified: bool,
+    link_status: Option<LinkStatus>,
+    external_subject: Option<String>,
+    candidate_subject: Option<String>,
     banned_at: Option<String>,
     created_at: String,
 }
@@ -89,6 +114,9 @@ impl From<&User> for Shown {
             email: user.email.to_string(),
             admin: user.admin,
             email_verified: user.email_verified,
+            link_status: user.link_status,
+            external_subject: user.external_subject.clone(),
+            candidate_subject: user.candidate_subject.clone(),
             banned_at: user.banned_at.map(time),
             created_at: time(user.created_at),
         }
@@ -102,6 +130,7 @@ impl Users {
             Self::List => list(store, out).await,
             Self::Ban(one) => ban(store, clock, &one.email, out).await,
             Self::Unban(one) => unban(store, clock, &one.email, out).await,
+            Self::Import(import) => import.run(store, clock, out).await,
         }
     }
 }
@@ -115,15 +144,17 @@ impl Add {
             candidate_subject: self.pending_subject.clone(),
             ..User::new(UserId::mint(at, clock.random()), self.email.clone(), at)
         };
-        let effects = Effects::audited(event(EventKind::UserCreated, at).about(user.id));
-        match store.create_user(user.clone(), effects).await? {
-            CreateUser::Created => {
+        let mut effects = Effects::audited(event(EventKind::UserCreated, at).about(user.id));
+        if self.admin {
+            effects.audit.push(event(EventKind::UserAdminGranted, at).about(user.id));
+        }
+        let new = NewUser { user: user.clone(), password_hash: self.password_hash.clone() };
+        match store.create_users(vec![new], effects).await?.as_slice() {
+            [CreateUser::Created] => {
                 let role = if user.admin { ", who administers this installation" } else { "" };
                 out.say(&Shown::from(&user), &format!("added {}{role}", user.email))
             }
-            CreateUser::EmailTaken | CreateUser::SubjectTaken => {
-                Err(Failure::Failed(format!("{} is a user already", user.email)))
-            }
+            _ => Err(Failure::Failed(format!("{} is a user already", user.email))),
         }
     }
 }
@@ -203,7 +234,7 @@ mod tests {
     }
 
     fn add(text: &str) -> Users {
-        Users::Add(Add { email: email(text), admin: false, pending_subject: None })
+        Users::Add(Add { email: email(text), admin: false, pending_subject: None, password_hash: None })
     }
 
     fn one(text: &str) -> One {
@@ -219,6 +250,31 @@ mod tests {
         assert!(run(&store, Users::List).await.unwrap().contains("ada@example.com  user  never signed in"));
         let kinds: Vec<_> = store.audit_tail(0, 10).await.unwrap().into_iter().map(|row| row.kind).collect();
         assert_eq!(kinds, ["user.created"]);
+    }
+
+    #[tokio::test]
+    async fn an_administrator_with_a_hash_and_a_subject_is_made_in_one_go() {
+        let hash = "$2b$10$abcdefghijklmnopqrstuuN8H0Q7Vv3Xq1dA0G1yJ6u8m1rC2wJ3K";
+        let store = Store::memory();
+        let command = Users::Add(Add {
+            email: email("ada@example.com"),
+            admin: true,
+            pending_subject: Some("sub".to_owned()),
+            password_hash: Some(parse_hash(hash).unwrap()),
+        });
+        run(&store, command).await.unwrap();
+        let (user, kept) = store.password(email("ada@example.com")).await.unwrap().unwrap();
+        assert_eq!(
+            (user.admin, user.link_status, kept.expose().as_str()),
+            (true, Some(LinkStatus::PendingVerify), hash)
+        );
+        let kinds: Vec<_> = store.audit_tail(0, 10).await.unwrap().into_iter().map(|row| row.kind).collect();
+        assert_eq!(kinds, ["user.created", "user.admin_granted"]);
+        for bad in ["plain text", "$1$md5crypt$x", "$2b$31$abcdefghijklmnopqrstuuN8H0Q7Vv3Xq1dA0G1yJ6u8m1rC2wJ3K"] {
+            let refused = parse_hash(bad).unwrap_err();
+            assert!(!refused.is_empty() && !refused.contains(bad), "{refused}");
+        }
+        assert!(parse_subject("").is_err() && parse_subject("a\nb").is_err());
     }
 
     #[tokio::test]
