@@ -108,8 +108,8 @@ impl From<Share> for ShownShare {
 #[derive(Debug, Serialize)]
 pub(crate) struct ShownDay {
     pub(crate) day: String,
-    pub(crate) sign_ins: BTreeMap<String, u64>,
-    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) sign_ins: ByMethod,
+    pub(crate) requests: ByMethod,
     pub(crate) share: ShownShare,
 }
 
@@ -177,8 +177,11 @@ pub(crate) async fn report(store: &Store, ceiling: Option<&Ceiling>, now: Timest
     })
 }
 
+/// Uses by method.
+type ByMethod = BTreeMap<String, u64>;
+
 fn days(counts: &[MethodCount]) -> Vec<ShownDay> {
-    let mut days: BTreeMap<i64, (BTreeMap<String, u64>, BTreeMap<String, u64>)> = BTreeMap::new();
+    let mut days: BTreeMap<i64, (ByMethod, ByMethod)> = BTreeMap::new();
     for one in counts {
         let (sign_ins, requests) = days.entry(one.day).or_default();
         let methods = match one.kind {
