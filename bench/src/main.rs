@@ -10,8 +10,10 @@
 
 mod check;
 mod house;
+mod kept;
 mod load;
 mod outage;
+mod peers;
 mod process;
 mod proxy;
 mod report;
@@ -24,7 +26,7 @@ use std::{env, process::ExitCode};
 use report::Report;
 
 /// What can be asked for with `--only`, in the order in which it runs.
-const PARTS: [&str; 6] = ["verify", "check", "outage", "proxy", "store", "process"];
+const PARTS: [&str; 8] = ["verify", "peers", "kept", "check", "outage", "proxy", "store", "process"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         }
         match part {
             "verify" => verify::run(&mut report, effort),
+            "peers" => peers::run(&report),
+            "kept" => runtime.block_on(kept::run(&mut report, effort)),
             "check" => runtime.block_on(check::run(&mut report, effort)),
             "outage" => runtime.block_on(outage::run(&mut report, effort)),
             "proxy" => runtime.block_on(proxy::run(&mut report, effort)),

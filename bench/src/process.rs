@@ -145,7 +145,7 @@ async fn settled(process: u32) {
 }
 
 /// Resident bytes.
-fn rss(process: u32) -> f64 {
+pub(crate) fn rss(process: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap() * 1024.0

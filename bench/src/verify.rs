@@ -1,13 +1,14 @@
 //! What a verdict on a token costs beyond the signature itself.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, io::Write as _, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use doorward_core::{
-    credential::CredentialKind,
+    credential::{CredentialKind, CredentialSet},
     jose::{JwkSet, Selection},
     request::{RequestFacts, Scheme},
+    rule::{Access, Rule},
     time::Now,
     token::{self, TokenPolicy},
 };
@@ -23,7 +24,7 @@ use jsonwebtoken::{DecodingKey, Validation};
 use serde::Deserialize;
 
 use crate::{
-    Effort, house,
+    Effort, house, peers,
     report::{Report, Target, median, ratio, thread_cpu},
 };
 
@@ -110,6 +111,38 @@ fn signed(report: &mut Report, algorithm: Algorithm, large: bool, rounds: usize)
         let target = if row == 1 || row == 2 { Target::Most(most) } else { Target::None };
         report.row(&name, &format!("{:.2}", median(spent[row].clone())), Some(ratio(&spent[row], &spent[0])), target);
     }
+    let name = format!("{} {size} bytes: npm jose", algorithm.as_str());
+    match npm_jose(algorithm, &issuer.key_set(), &tokens[..tokens.len().min(20 * BATCH)]) {
+        Ok(micros) => {
+            let floor = median(spent[0].clone());
+            report.row(&name, &format!("{micros:.2}"), Some(micros / floor), Target::None);
+        }
+        Err(why) => report.skipped(&name, &why),
+    }
+}
+
+/// What npm jose takes for one token, in a process of its own, right after the others.
+fn npm_jose(algorithm: Algorithm, keys: &serde_json::Value, tokens: &[String]) -> Result<f64, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !root.join("../e2e/node_modules/jose").exists() {
+        return Err("the packages of e2e are not installed (npm ci --prefix e2e)".to_owned());
+    }
+    let question = serde_json::json!({
+        "algorithm": algorithm.as_str(), "issuer": house::ISSUER, "audience": house::AUDIENCE,
+        "jwks": keys, "tokens": tokens, "rounds": 7,
+    });
+    // Beside the package, which node looks for from where the script lies.
+    let script = std::fs::read_to_string(root.join("peers/jose.mjs")).map_err(|error| error.to_string())?;
+    let mut node = peers::node(&script, &root.join("../e2e"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("node: {error}"))?;
+    let mut input = node.stdin.take().ok_or("no pipe to node")?;
+    input.write_all(question.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    drop(input);
+    let output = node.wait_with_output().map_err(|error| error.to_string())?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().map_err(|_| "node failed; see above".to_owned())
 }
 
 impl Subject {
@@ -204,11 +237,19 @@ fn hot(report: &mut Report, rounds: usize) {
     // The first decision loads the session.
     assert!(runtime.block_on(ask(&by_session, &headers).decision()).outcome.is_ok());
 
-    let (mut verified, mut session, mut bearer) = (Vec::new(), Vec::new(), Vec::new());
+    let policy = by_token.policy();
+    let rule =
+        Rule::new("127.0.0.1", "/*", Access::Credential(CredentialSet::NONE.with(CredentialKind::Bearer))).unwrap();
+    let (mut verified, mut judged, mut session, mut bearer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         verified.push(each(|| match issuers.verify(&token, clock.now()) {
             Verdict::Ready(Ok(token)) => drop(black_box(token)),
             other => panic!("{other:?}"),
+        }));
+        judged.push(each(|| {
+            let now = clock.now();
+            let Verdict::Ready(Ok(token)) = issuers.verify(&token, now) else { panic!("it was good before") };
+            assert!(black_box(by_token.authorize(Arc::clone(&token.principal), &rule, &policy, now)).is_ok());
         }));
         session.push(each(|| admitted(ask(&by_session, &headers))));
         bearer.push(each(|| admitted(ask(&by_token, &headers))));
@@ -218,6 +259,7 @@ fn hot(report: &mut Report, rounds: usize) {
         report.absolute(name, &format!("{nanos:.0}"), nanos, target);
     };
     row("Issuers::verify, a token that comes again", verified, Target::Most(250.0));
+    row("the same, then blocklist, freshness and the rule's requirements", judged, Target::Most(250.0));
     row("Gate::check, session in memory", session, Target::None);
     row("Gate::check, a token that comes again", bearer, Target::None);
 }
