@@ -13,4 +13,5 @@ pub mod lifecycle;
 pub mod listener;
 pub mod pages;
 pub mod proxy;
+pub mod shared;
 pub mod telemetry;

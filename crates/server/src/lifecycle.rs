@@ -36,6 +36,7 @@ use crate::{
     jobs,
     listener::{Listener, ListenerOptions, Tls},
     proxy::Proxy,
+    shared::Shared,
     telemetry::{
         self, Methods, Metrics, Observer,
         audit::{AuditJob, AuditQueue},
@@ -179,12 +180,14 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         passwords,
         methods,
         proxy: Proxy::new(),
+        shared: Shared::default(),
         metrics,
         sites: arc_swap::ArcSwap::from_pointee(assembled.site),
         is_draining: false.into(),
         store_is_up: false.into(),
         ring_is_settled: false.into(),
     });
+    server.shared.take(config, &server.gate).map_err(|error| misconfigured(&format!("shared.url: {error}")))?;
     let running = Running {
         http: http.local_addr(),
         https: https.as_ref().map(Listener::local_addr),
@@ -252,6 +255,8 @@ impl Running {
         let old = self.server.gate.issuers();
         let assembled = assemble::assemble(&config, version, store, &self.host, self.listener.clone(), Some(&old))
             .map_err(ReloadError::Assemble)?;
+        let shared = self.server.shared.take(&config, &self.server.gate);
+        shared.map_err(|error| ReloadError::Assemble(anyhow::anyhow!("shared.url: {error}")))?;
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);

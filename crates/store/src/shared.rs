@@ -126,6 +126,14 @@ impl SharedSet {
         Ok(Self { inner, _keeper })
     }
 
+    /// Whether [`SharedSet::open`] would take `url`. Nothing is connected.
+    ///
+    /// # Errors
+    /// [`StoreConfigError::BadRedisUrl`].
+    pub fn check_url(url: &str) -> Result<(), StoreConfigError> {
+        Target::parse(url).map(drop)
+    }
+
     /// Whether `member` is in the set now. A set that does not exist is empty.
     ///
     /// # Errors
@@ -156,20 +164,20 @@ impl SharedSet {
         }
     }
 
-    /// Connects once and asks one question, for `check`.
+    /// Connects once and asks one question, for commands.
     ///
     /// # Errors
     /// [`SharedError`], after a few seconds at most.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn try_once(url: &str, set: &str) -> Result<(), SharedError> {
+    pub async fn contains_once(url: &str, set: &str, member: &str) -> Result<bool, SharedError> {
         let target = Target::parse(url).map_err(|error| SharedError { note: error.to_string() })?;
         let answer = async {
             let mut connected = target.connect().await?;
-            ask(&mut connected.connection, &question(set, "")).await.map_err(Unanswered::into_note)
+            ask(&mut connected.connection, &question(set, member)).await.map_err(Unanswered::into_note)
         };
-        answer.await.map(drop).map_err(|note| SharedError::at(&target, &note))
+        answer.await.map_err(|note| SharedError::at(&target, &note))
     }
 }
 

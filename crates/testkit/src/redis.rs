@@ -41,6 +41,22 @@ pub fn prepare(options: &[&str]) -> Option<Redis> {
     Some(Redis { folder, port: port::free(), options, process: None })
 }
 
+/// As [`start`], and speaks TLS only, with this certificate.
+///
+/// # Panics
+/// If it does not start.
+pub async fn start_tls(certificate: &str, key: &str) -> Option<Redis> {
+    let mut redis = prepare(&[])?;
+    for (name, content) in [("cert.pem", certificate), ("key.pem", key)] {
+        std::fs::write(redis.folder.path().join(name), content).unwrap();
+    }
+    let port = redis.port.to_string();
+    let options = ["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no", "--tls-cert-file", "cert.pem"];
+    redis.options = options.into_iter().chain(["--tls-key-file", "key.pem"]).map(str::to_owned).collect();
+    redis.revive().await;
+    Some(redis)
+}
+
 impl Redis {
     /// Its port.
     pub fn port(&self) -> u16 {
@@ -64,18 +80,7 @@ impl Redis {
             .args(&self.options);
         self.process = Some(Process::start("redis-server", &mut command));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
-        if !self.options.iter().any(|option| option == "--tls-port") {
-            assert!(port::opens(address, WITHIN).await, "redis-server takes no connections");
-        }
-    }
-
-    /// Waits until it has printed a line with this in it.
-    ///
-    /// # Panics
-    /// If it does not.
-    pub async fn printed(&self, text: &str) {
-        let process = self.process.as_ref().unwrap();
-        process.line(WITHIN, |line| line.contains(text).then_some(())).await;
+        assert!(port::opens(address, WITHIN).await, "redis-server takes no connections");
     }
 
     /// Ends it as a crash would: connections break, its data is gone.

@@ -48,7 +48,7 @@ pub struct Add {
 /// When an entry ends; without either, never.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub struct End {
+pub(crate) struct End {
     /// How long, for example `12h` or `30d`.
     #[arg(long = "for", value_name = "DURATION", value_parser = config::parse_duration)]
     for_: Option<Duration>,
@@ -69,7 +69,7 @@ pub struct Remove {
 
 /// What an entry names.
 #[derive(Debug, Args)]
-pub struct What {
+pub(crate) struct What {
     /// Name of the `[[issuers]]` entry.
     #[arg(long, value_name = "NAME")]
     issuer: String,
@@ -80,7 +80,7 @@ pub struct What {
 /// A token or a subject.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Which {
+pub(crate) struct Which {
     /// One token, by its `jti`.
     #[arg(long)]
     jti: Option<String>,

@@ -3,6 +3,7 @@
 //! Commands act through the store, like any other process; a running server follows the revocation log.
 
 mod audit;
+pub(crate) mod blocklist;
 mod check;
 mod cutover;
 mod demo;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Keys: of issuers, at deploy time, and our own.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Tokens and subjects that are refused.
+    #[command(subcommand)]
+    Blocklist(blocklist::Blocklist),
     /// The audit log.
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -189,6 +193,10 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
             with_store(&config, &clock, async |store| cutover.run(store, &config, &clock, out).await)
         }
         Command::Keys(keys) => wait_for(keys.run(load, &clock, out)),
+        Command::Blocklist(blocklist) => {
+            let config = load()?;
+            with_store(&config, &clock, async |store| blocklist.run(store, &config, &clock, out).await)
+        }
         Command::Audit(audit) => {
             let config = load()?;
             with_store(&config, &clock, async |store| audit.run(store, &config, &clock, out).await)

@@ -10,8 +10,8 @@ pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     if settings.compat_paths {
         asked.push(("compat_paths".into(), "the origin hub's paths"));
     }
-    if settings.shared.is_some() {
-        asked.push(("shared".into(), "Redis"));
+    if settings.shared.as_ref().is_some_and(|shared| shared.blocklist_set.is_none()) {
+        asked.push(("shared".into(), "Redis for anything but `blocklist_set`"));
     }
     if settings.license.provider != Provider::None {
         asked.push(("license.provider".into(), "a license provider"));

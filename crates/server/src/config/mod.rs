@@ -51,7 +51,7 @@ pub use self::{
     resolved::ResolvedApp,
     root::{BasePath, Settings},
     rules::{Admit, MethodName, Require, Rule},
-    scalar::{Mailbox, SecretText},
+    scalar::{Mailbox, SecretText, parse_duration},
     secrets::{RootSecret, Secrets},
     session::Session,
     shared::{RedisUrl, Shared},

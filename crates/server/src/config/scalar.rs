@@ -95,21 +95,29 @@ impl Scalar for Duration {
     const TYPE: &'static str = "duration";
     const HINT: &'static str = "a whole number with a unit: ms, s, m, h or d";
     fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
-        let bad = || format!("`{}` is not a duration", shown(text));
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let number: u64 = number.parse().map_err(|_| bad())?;
-        let millis = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(bad()),
-        };
-        let total = number.checked_mul(millis).filter(|total| *total <= 3650 * 86_400_000);
-        total.map(Self::from_millis).ok_or_else(|| format!("`{}` is longer than ten years", shown(text)))
+        parse_duration(text)
     }
+}
+
+/// A whole number with a unit: `250ms`, `90s`, `12h`, `30d`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{}` is not a duration", shown(text));
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(bad()),
+    };
+    let total = number.checked_mul(millis).filter(|total| *total <= 3650 * 86_400_000);
+    total.map(Duration::from_millis).ok_or_else(|| format!("`{}` is longer than ten years", shown(text)))
 }
 
 impl Scalar for SocketAddr {

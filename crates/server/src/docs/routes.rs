@@ -59,7 +59,7 @@ pub(super) fn page() -> String {
     page.push_str("\n## Admin listener\n\nOn `listen.admin`, with `listen.admin_token` where one is set.\n\n");
     page.push_str("| route | what |\n|---|---|\n");
     for (path, what) in admin::ROUTES {
-        let _ = writeln!(page, "| `GET {path}` | {what} |");
+        let _ = writeln!(page, "| `{path}` | {what} |");
     }
     page
 }

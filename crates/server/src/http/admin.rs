@@ -1,5 +1,7 @@
 //! The admin listener: metrics and the deep view of health. Never on the public port (A78).
 
+mod blocklist;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
@@ -7,12 +9,14 @@ use std::{
 
 use axum::body::Body;
 use doorward_core::{
+    csrf::{self, OriginPolicy},
     decision::Denial,
+    origin::Origin,
     reason::Reason,
     request::{Host, RequestFacts, Scheme},
     secret::Secret,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header, request::Parts};
 use subtle::ConstantTimeEq as _;
 
 use super::{Server, call, health, respond, respond::Want};
@@ -20,76 +24,97 @@ use crate::{cutover, jobs, listener::Connection};
 
 /// What the admin listener serves.
 pub const ROUTES: &[(&str, &str)] = &[
-    ("/metrics", "Prometheus metrics"),
-    ("/admin/cutover", "The soak window: state, legacy share, what was counted by method and day"),
-    ("/healthz", "Liveness"),
-    ("/healthz/deep", "Every neighbour with its state; 503 if one is not well"),
+    ("GET /metrics", "Prometheus metrics"),
+    ("GET /admin/cutover", "The soak window: state, legacy share, what was counted by method and day"),
+    ("GET /healthz", "Liveness"),
+    ("GET /healthz/deep", "Every neighbour with its state; 503 if one is not well"),
+    ("GET /blocklist", "Blocked tokens and subjects: `{entries, next}`; `?after=` an `id`, `?limit=` up to 1000"),
+    ("POST /blocklist", "Block: `{issuer, jti}` or `{issuer, subject}`, with `for` or `until`, and `why`; 201"),
+    ("DELETE /blocklist", "Take back: `{issuer, jti}` or `{issuer, subject}`, with `why`; `{removed}`"),
 ];
 
-/// Answers one request of the admin listener; none of them has a body that is read.
-pub async fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: &Request<()>) -> Response<Body> {
-    let host = host(request);
-    let refuse = |reason: Reason| {
-        let denial = Denial::from(reason);
-        let connection = request.extensions().get::<Connection>();
+/// Answers one request of the admin listener.
+pub async fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    answer(server, token, &parts, body).await.unwrap_or_else(|denial| {
+        let connection = parts.extensions.get::<Connection>();
         let facts = RequestFacts {
-            method: request.method(),
-            scheme: connection.map_or(Scheme::Http, |connection| connection.scheme),
-            host,
-            target: request.uri().path(),
-            headers: request.headers(),
+            method: &parts.method,
+            scheme: scheme(&parts),
+            host: host(&parts),
+            target: parts.uri.path(),
+            headers: &parts.headers,
             client: connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.peer.ip()),
             is_upgrade: false,
         };
         let decision = server.gate.refuse_observed(&facts, denial.clone());
         respond::denial(&denial, decision.id, &Want::Json, &server.site().pages)
-    };
+    })
+}
+
+async fn answer(
+    server: &Arc<Server>,
+    token: Option<&Secret<String>>,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response<Body>, Denial> {
     // Without a token only the address protects it, and a page from elsewhere whose name points to loopback
     // (DNS rebinding) would share that.
-    if token.is_none() && !is_by_address(host) {
-        return refuse(Reason::HostUnknown);
+    if token.is_none() && !is_by_address(host(parts)) {
+        return Err(Reason::HostUnknown.into());
     }
     // Liveness says nothing that needs protection.
-    if request.uri().path() != "/healthz"
+    if parts.uri.path() != "/healthz"
         && let Some(token) = token
     {
-        match bearer(request.headers()) {
-            None => return refuse(Reason::NoCredential),
+        match bearer(&parts.headers) {
+            None => return Err(Reason::NoCredential.into()),
             Some(given) if !bool::from(given.as_bytes().ct_eq(token.expose().as_bytes())) => {
-                return refuse(Reason::ApiKeyNotFound);
+                return Err(Reason::ApiKeyNotFound.into());
             }
             Some(_) => {}
         }
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return refuse(Reason::MethodNotAllowed);
+    let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
+    if !is_safe {
+        // A page of another site could send a form here; it cannot send JSON, and it cannot hide where it is from.
+        csrf::check_origin(&parts.headers, &own_origin(parts)?)?;
     }
-    match request.uri().path() {
-        "/healthz" => health::healthz(),
-        "/healthz/deep" => health::deep(server),
+    match parts.uri.path() {
+        "/blocklist" => blocklist::answer(server, parts, body).await,
+        _ if !is_safe => Err(Reason::MethodNotAllowed.into()),
+        "/healthz" => Ok(health::healthz()),
+        "/healthz/deep" => Ok(health::deep(server)),
         "/admin/cutover" => {
             jobs::cutover::flush(server).await;
             let now = server.gate.clock().now().wall;
-            match cutover::report(server.gate.store(), server.site().legacy.as_ref(), now).await {
-                Ok(report) => call::json(StatusCode::OK, &report),
-                Err(error) => {
-                    tracing::debug!(%error, "no report on the soak window");
-                    refuse(Reason::StoreUnavailable)
-                }
-            }
+            let report = cutover::report(server.gate.store(), server.site().legacy.as_ref(), now).await;
+            report.map(|report| call::json(StatusCode::OK, &report)).map_err(|error| {
+                Denial::from(Reason::StoreUnavailable).with_note(format!("no report on the soak window: {error}"))
+            })
         }
-        "/metrics" => call::own(
+        "/metrics" => Ok(call::own(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Body::from(server.metrics.render()),
-        ),
-        _ => refuse(Reason::NotFound),
+        )),
+        _ => Err(Reason::NotFound.into()),
     }
 }
 
-fn host(request: &Request<()>) -> &str {
-    let authority = request.uri().authority().map(http::uri::Authority::as_str);
-    authority.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).unwrap_or_default()
+fn host(parts: &Parts) -> &str {
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    authority.or_else(|| parts.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default()
+}
+
+fn scheme(parts: &Parts) -> Scheme {
+    parts.extensions.get::<Connection>().map_or(Scheme::Http, |connection| connection.scheme)
+}
+
+/// This listener as an origin, under the name that it was called by.
+fn own_origin(parts: &Parts) -> Result<OriginPolicy, Denial> {
+    let host = Host::parse(host(parts))?;
+    Ok(OriginPolicy { own: Origin::new(scheme(parts), &host), allowed: Vec::new() })
 }
 
 /// Whether `host` is an address or the name of loopback, which nobody else can point to us.

@@ -13,7 +13,7 @@ use doorward_core::{
     reason::Reason,
     request::{RequestFacts, is_websocket_upgrade},
 };
-use http::{HeaderValue, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -139,8 +139,7 @@ impl Call {
 
     /// Media type of the body, lower case, without parameters.
     fn content_type(&self) -> String {
-        let kind = self.parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-        kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
+        media_type(&self.parts.headers)
     }
 
     /// Whether a page's form was sent.
@@ -153,16 +152,7 @@ impl Call {
     /// # Errors
     /// `payload_too_large`, `request_malformed`.
     pub async fn buffer(&self) -> Result<Bytes, Denial> {
-        let body = self.take_body().ok_or(Reason::Internal)?;
-        let read = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
-        let bytes = match read {
-            Err(_) => return Err(Denial::from(Reason::RequestMalformed).with_note("the body took too long")),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(Reason::PayloadTooLarge.into());
-            }
-            Ok(Err(error)) => return Err(Denial::from(Reason::RequestMalformed).with_note(error.to_string())),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
+        let bytes = read_small(self.take_body().ok_or(Reason::Internal)?).await?;
         *self.body.lock().unwrap_or_else(PoisonError::into_inner) = Some(Body::from(bytes.clone()));
         Ok(bytes)
     }
@@ -188,6 +178,31 @@ impl Call {
             Err(note) => Err(Denial::from(Reason::RequestMalformed).with_note(note)),
         }
     }
+}
+
+async fn read_small(body: Body) -> Result<Bytes, Denial> {
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await {
+        Err(_) => Err(Denial::from(Reason::RequestMalformed).with_note("the body took too long")),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Reason::PayloadTooLarge.into()),
+        Ok(Err(error)) => Err(Denial::from(Reason::RequestMalformed).with_note(error.to_string())),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+    }
+}
+
+/// A small body that says it is JSON; not yet looked at.
+///
+/// # Errors
+/// `request_malformed` for another content type, which a form of another site could send; `payload_too_large`.
+pub async fn read_json(headers: &HeaderMap, body: Body) -> Result<Bytes, Denial> {
+    if media_type(headers) != "application/json" {
+        return Err(Denial::from(Reason::RequestMalformed).with_required("Content-Type: application/json"));
+    }
+    read_small(body).await
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
 }
 
 /// A JSON answer of our own.

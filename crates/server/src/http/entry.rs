@@ -39,7 +39,7 @@ impl Service<Request<Incoming>> for Entry {
         let request = request.map(Body::new);
         Box::pin(async move {
             Ok(match entry {
-                Self::Admin(server, token) => admin::handle(&server, token.as_deref(), &request.map(drop)).await,
+                Self::Admin(server, token) => admin::handle(&server, token.as_deref(), request).await,
                 Self::Public(server) => match request.extensions().get::<Connection>().copied() {
                     Some(connection) => server.handle(request, connection.peer, connection.scheme).await,
                     // The listener always puts it there; without it nothing can be said about the client.

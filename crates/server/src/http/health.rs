@@ -62,7 +62,10 @@ pub fn deep(server: &Server) -> Response<Body> {
             })
         })
         .collect();
-    let is_well = store_is_up && server.gate.issuers().status(now).iter().all(|issuer| issuer.keys.keys > 0);
+    let shared = server.shared.status();
+    let shared_is_up = shared.as_ref().is_none_or(|shared| shared.problem.is_none());
+    let is_well =
+        store_is_up && shared_is_up && server.gate.issuers().status(now).iter().all(|issuer| issuer.keys.keys > 0);
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     call::json(
         status,
@@ -72,6 +75,14 @@ pub fn deep(server: &Server) -> Response<Body> {
             "store": { "up": store_is_up },
             "revocations": { "seq": server.gate.revocation_seq(), "fresh": server.gate.is_fresh(now) },
             "issuers": issuers,
+            "blocklist": { "entries": server.gate.blocklist_len() },
+            "shared": shared.map(|shared| json!({
+                "up": shared.problem.is_none(),
+                "problem": shared.problem,
+                "asked": shared.asked,
+                "blocked": shared.members,
+                "unanswered": shared.failed,
+            })),
             "policy_version": server.gate.policy().version,
             "open_sockets": server.proxy.open_sockets(),
         }),

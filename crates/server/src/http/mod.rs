@@ -55,6 +55,7 @@ use self::{
 };
 use crate::{
     proxy::Proxy,
+    shared::Shared,
     telemetry::{Methods, Metrics},
 };
 
@@ -77,6 +78,8 @@ pub struct Server {
     pub assertions: Assertions,
     /// Carries requests to apps.
     pub proxy: Proxy,
+    /// The blocklist that somebody else writes.
+    pub shared: Shared,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// What of the config the HTTP surface needs; swapped with the policy.

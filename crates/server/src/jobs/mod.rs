@@ -68,6 +68,17 @@ pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, sto
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
         }
+        metrics.blocklist_entries.set(i64::try_from(server.gate.blocklist_len()).unwrap_or(i64::MAX));
+        let shared = server.shared.status();
+        metrics.shared_up.set(shared.as_ref().map_or(-1, |shared| i64::from(shared.problem.is_none())));
+        if let Some(shared) = shared {
+            let passed = shared.asked.saturating_sub(shared.members + shared.failed);
+            let answers = [("passed", passed), ("blocked", shared.members), ("unanswered", shared.failed)];
+            for (name, count) in answers {
+                let counter = metrics.shared_questions.get_or_create(&NameLabel { name: name.to_owned() });
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
+        }
         let now = server.gate.clock().now();
         for issuer in server.gate.issuers().status(now) {
             show_issuer(metrics, &issuer);

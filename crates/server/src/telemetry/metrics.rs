@@ -124,6 +124,12 @@ metrics! {
         [""] "Entries of the revocation log applied in this process";
     revocation_seq: Gauge = "doorward_revocation_seq" "doorward_revocation_seq" "gauge"
         [""] "Position of the last entry of the revocation log applied in this process";
+    blocklist_entries: Gauge = "doorward_blocklist_entries" "doorward_blocklist_entries" "gauge"
+        [""] "Blocked tokens and subjects held in memory";
+    shared_up: Gauge = "doorward_shared_up" "doorward_shared_up" "gauge"
+        [""] "1 while the shared blocklist can be asked, 0 while not; -1 without one";
+    shared_questions: Family<NameLabel, Counter> = "doorward_shared_questions" "doorward_shared_questions_total"
+        "counter" ["name"] "Questions to the shared blocklist by answer: passed, blocked, unanswered";
     outbox_pending: Gauge = "doorward_outbox_pending" "doorward_outbox_pending" "gauge"
         [""] "Mails waiting in the outbox";
     outbox_dead: Gauge = "doorward_outbox_dead" "doorward_outbox_dead" "gauge"
@@ -223,6 +229,7 @@ mod tests {
         // A family without a member is not written.
         let label = NameLabel { name: "main".to_owned() };
         metrics.mails.get_or_create(&label).inc();
+        metrics.shared_questions.get_or_create(&label).inc();
         for family in [&metrics.authenticated, &metrics.sign_ins] {
             family.get_or_create(&MethodLabel { method: "session".to_owned() }).inc();
         }

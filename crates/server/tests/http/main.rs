@@ -4,6 +4,7 @@
 
 mod assertion;
 mod attacks;
+mod blocklist;
 mod cli;
 mod cors;
 mod csrf;

@@ -1,5 +1,6 @@
 //! The built executable as a child of the test, among neighbours that live or not.
 
+mod blocklist;
 mod boot;
 mod cutover;
 mod doctor;

@@ -150,9 +150,9 @@ async fn questions_beyond_the_bound_are_refused_at_once() {
 async fn a_password_is_asked_for_and_given() {
     let Some(redis) = redis::start(&["--requirepass", "h/unter2"]).await else { return };
     let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}/1", redis.port());
-    assert_eq!(SharedSet::try_once(&url("h%2Funter2"), SET).await, Ok(()));
+    assert_eq!(SharedSet::contains_once(&url("h%2Funter2"), SET, "ada").await, Ok(false));
     for bad in [url("wrong-hunter"), redis.url()] {
-        let error = SharedSet::try_once(&bad, SET).await.unwrap_err();
+        let error = SharedSet::contains_once(&bad, SET, "ada").await.unwrap_err();
         assert!(!error.note.contains("hunter"), "{error}");
     }
     let set = SharedSet::open(&url("h%2Funter2"), SET).unwrap();

@@ -9,17 +9,20 @@ use doorward_gate::{
     issuer::{self, Probe},
     mail::{Mailer, SmtpMailer},
 };
-use doorward_store::{Readiness, Store, StoreError};
+use doorward_store::{Readiness, Store, StoreError, shared::SharedSet};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{super::open_store, Finding, Status};
-use crate::config::{Config, Issuer, KeySource, Mail, ResolvedApp, StoreUrl};
+use crate::config::{Config, Issuer, KeySource, Mail, ResolvedApp, Shared, StoreUrl};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
     let apps = config.resolved_apps();
     let mut checks: Vec<BoxFuture<'_, Finding>> = vec![Box::pin(store(config, clock))];
+    if let Some(settings) = &config.shared {
+        checks.push(Box::pin(shared(settings)));
+    }
     if let Some(settings) = &config.mail {
         checks.push(Box::pin(mail(settings)));
     }
@@ -63,6 +66,20 @@ async fn first_answer(store: &Store) -> Result<(), StoreError> {
     }
     store.wait_ready(Duration::ZERO).await?;
     tokio::time::timeout(STORE_TIMEOUT, store.ping()).await.unwrap_or(Err(StoreError::Timeout { op: "ping" }))
+}
+
+async fn shared(settings: &Shared) -> Finding {
+    let name = format!("shared blocklist {}", settings.url);
+    let Some(set) = &settings.blocklist_set else { return Finding::ok(name, "not used") };
+    match SharedSet::contains_once(settings.url.0.expose(), set, "").await {
+        Ok(_) => Finding::ok(name, format!("answers for `{set}`")),
+        Err(error) => Finding::bad(
+            Status::Down,
+            name,
+            error.to_string(),
+            "start Redis, or correct `shared.url`; meanwhile bearers pass or get 503 as `on_stale` of their rule says",
+        ),
+    }
 }
 
 async fn mail(settings: &Mail) -> Finding {

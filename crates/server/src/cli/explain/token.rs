@@ -254,10 +254,19 @@ fn choose_key<'a>(set: &'a JwkSet, from: &str, token: &Unverified<'_>, steps: &m
 
 /// Looks the token and its subject up in the revocation log.
 async fn revoked(config: &Config, clock: &Clock, issuer: &Issuer, text: &str, steps: &mut Steps) {
+    let names = blocklist::Names::of(text);
+    match blocklist::ask_shared(config, &names).await {
+        None => {}
+        Some(Ok(false)) => steps.add("ok", "shared", "the subject is not in the shared blocklist"),
+        Some(Ok(true)) => {
+            steps.add("fails", "shared", format!("{}: the shared blocklist holds it", Reason::TokenRevoked.code()));
+        }
+        Some(Err(why)) => steps.add("unknown", "shared", format!("{why}; the rule's `on_stale` decides")),
+    }
     if !store_exists(config) {
         return steps.add("unknown", "revoked", "there is no store yet to ask");
     }
-    match blocklist::look_up(config, clock, issuer, text).await {
+    match blocklist::look_up(config, clock, issuer, &names).await {
         Ok(None) => steps.add("ok", "revoked", "neither the token nor its subject is on the blocklist"),
         Ok(Some(why)) => steps.add("fails", "revoked", format!("{}: {why}", Reason::TokenRevoked.code())),
         Err(why) => steps.add("unknown", "revoked", why),

@@ -1,54 +1,62 @@
-//! Whether a token or its subject is on the blocklist, read from the revocation log.
+//! Whether a token or its subject is blocked: by our own list in the store, by the set that somebody else writes.
 
 use doorward_core::{jose::Compact, revocation::Scope};
 use doorward_gate::clock::Clock;
+use doorward_store::shared::SharedSet;
 use serde_json::Value;
 
 use super::super::super::{STORE_WAIT, open_store, output::time};
 use crate::config::{Config, Issuer};
 
-/// The entry that speaks against the token, if there is one.
+/// What a token is blocked by.
+pub(super) struct Names {
+    jti: Option<String>,
+    subject: Option<String>,
+}
+
+impl Names {
+    /// Those of a token.
+    pub(super) fn of(text: &str) -> Self {
+        let claims: Value =
+            Compact::parse(text).ok().and_then(|jws| serde_json::from_slice(jws.payload()).ok()).unwrap_or_default();
+        let claim = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+        Self { jti: claim("jti"), subject: claim("sub") }
+    }
+}
+
+/// The entry of our own list that speaks against the token, if there is one.
 pub(super) async fn look_up(
     config: &Config,
     clock: &Clock,
     issuer: &Issuer,
-    text: &str,
+    names: &Names,
 ) -> Result<Option<String>, String> {
-    let claims: Value = Compact::parse(text)
-        .map_err(|denial| denial.to_string())
-        .and_then(|jws| serde_json::from_slice(jws.payload()).map_err(|error| error.to_string()))?;
-    let claim = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    let name = issuer.name.0.clone();
-    let mut scopes: Vec<Scope> = Vec::new();
-    scopes.extend(claim("jti").map(|jti| Scope::Token { issuer: name.clone(), jti }));
-    scopes.extend(claim("sub").map(|subject| Scope::Subject { issuer: name, subject }));
-
+    let name = issuer.name.0.as_str();
+    let token = names.jti.as_deref().and_then(|jti| Scope::token(name, jti));
+    let subject = names.subject.as_deref().and_then(|subject| Scope::subject(name, subject));
     let store = open_store(config, clock).map_err(|_| "the store's URL cannot be used".to_owned())?;
-    let found = scan(&store, &scopes, clock).await;
-    store.close().await;
-    found
-}
-
-async fn scan(store: &doorward_store::Store, scopes: &[Scope], clock: &Clock) -> Result<Option<String>, String> {
-    store.wait_ready(STORE_WAIT).await.map_err(|error| error.to_string())?;
-    let now = clock.now().wall;
-    let mut against: Vec<(Scope, String)> = Vec::new();
-    let mut after = 0;
-    // Positions rise, so this ends with the log.
-    loop {
-        let page = store.revocations_after(after, 1000).await.map_err(|error| error.to_string())?;
-        let Some(last) = page.last() else { break };
-        after = last.seq;
-        for revocation in page {
-            let entry = revocation.entry;
-            match entry.scope {
-                Scope::Lifted { scope } => against.retain(|(known, _)| *known != *scope),
-                scope if scopes.contains(&scope) && entry.until.is_none_or(|until| now < until) => {
-                    against.push((scope, format!("blocked since {} ({})", time(entry.at), entry.why)));
-                }
-                _ => {}
+    let found = async {
+        store.wait_ready(STORE_WAIT).await?;
+        for scope in [token, subject].into_iter().flatten() {
+            if let Some(found) = store.blocked(scope, clock.now().wall).await? {
+                return Ok(Some(found.entry));
             }
         }
-    }
-    Ok(against.into_iter().next().map(|(_, why)| why))
+        Ok::<_, doorward_store::StoreError>(None)
+    };
+    let found = found.await;
+    store.close().await;
+    let found = found.map_err(|error| error.to_string())?;
+    Ok(found.map(|entry| {
+        let what = if matches!(entry.scope, Scope::Token { .. }) { "the token" } else { "the subject" };
+        let until = entry.until.map_or_else(|| "for ever".to_owned(), |until| format!("until {}", time(until)));
+        format!("{what} is blocked since {} {until} ({})", time(entry.at), entry.why)
+    }))
+}
+
+/// Whether the shared set holds the token's subject; `None` where there is no such set.
+pub(super) async fn ask_shared(config: &Config, names: &Names) -> Option<Result<bool, String>> {
+    let shared = config.shared.as_ref()?;
+    let (set, subject) = (shared.blocklist_set.as_ref()?, names.subject.as_ref()?);
+    Some(SharedSet::contains_once(shared.url.0.expose(), set, subject).await.map_err(|error| error.to_string()))
 }
