@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-fn config(idp: &Idp, dir: &std::path::Path) -> Config {
+fn config(idp: &Idp, dir: &Path) -> Config {
     let text = format!(
         "public_url = \"http://localhost:8080\"\n[[issuers]]\nname = \"main\"\nissuer = \"{}\"\naudiences = [\"app\"]\n\
          keys = {{ jwks_url = \"{}\" }}\n",
