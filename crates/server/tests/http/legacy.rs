@@ -115,6 +115,7 @@ async fn a_token_of_the_old_system_is_let_in_where_sessions_are() {
     until_audited(&world, "legacy.sign_in", "legacy", 1).await;
 }
 
+#[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
 async fn until_audited(world: &World, kind: &str, method: &str, times: usize) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -376,6 +377,7 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
+#[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures, does not decide")]
 #[tokio::test]
 async fn an_unknown_address_costs_the_time_of_a_known_one() {
     // 2^9 rounds: far more than everything else that a request costs. The output is another one than the password's.
@@ -409,6 +411,7 @@ async fn an_unknown_address_costs_the_time_of_a_known_one() {
     }
 }
 
+#[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures, does not decide")]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_passwords_at_once_stay_bounded_and_hold_nobody_else_up() {
     let world = world().await;
@@ -544,6 +547,7 @@ async fn the_window_is_extended_while_it_is_used_closes_when_it_is_not_and_can_b
     world.stop().await;
 }
 
+#[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
 async fn until_state(world: &World, is_meant: impl Fn(&State) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

@@ -76,9 +76,8 @@ impl Rows {
     /// # Errors
     /// What is wrong with the file as a whole, with the remedy.
     pub(super) fn open(path: &Path, format: Option<Format>) -> Result<Self, String> {
-        let format = match format.or_else(|| by_name(path)) {
-            Some(format) => format,
-            None => return Err(format!("{}: say --format jsonl or --format csv", path.display())),
+        let Some(format) = format.or_else(|| by_name(path)) else {
+            return Err(format!("{}: say --format jsonl or --format csv", path.display()));
         };
         let cannot = |error: std::io::Error| format!("{}: cannot be read: {error}", path.display());
         let mut rows = Self { lines: BufReader::new(File::open(path).map_err(cannot)?), number: 0, columns: None };
