@@ -29,7 +29,7 @@ pub struct DenialDetail {
     pub required: Option<String>,
     /// What this case has to say besides the text of its reason; shown to callers (`detail` of RFC 9457).
     pub explanation: Option<&'static str>,
-    /// The rate limit that was met.
+    /// The rate limit that was met, or that this counted against.
     pub budget: Option<RateBudget>,
     /// For the operator only: logs, audit and `explain` show it, callers never see it.
     pub note: Option<String>,
@@ -89,6 +89,12 @@ impl Denial {
     #[must_use]
     pub fn with_required(self, required: impl Into<String>) -> Self {
         self.edit(|detail| detail.required = Some(required.into()))
+    }
+
+    /// The same with what is left of the limit that this refusal counted against.
+    #[must_use]
+    pub fn with_budget(self, budget: RateBudget) -> Self {
+        self.edit(|detail| detail.budget = Some(budget))
     }
 
     /// The same with a sentence for the caller.

@@ -19,7 +19,7 @@ use crate::{
     revocation::{NewRevocation, Scope},
     session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
-    user::{Email, User},
+    user::{Email, LinkStatus, User},
 };
 
 pub use code::Code;
@@ -107,6 +107,16 @@ pub enum Proof {
     Code,
 }
 
+impl Proof {
+    /// How a session says that it began.
+    pub const fn method(self) -> SignInMethod {
+        match self {
+            Self::Link => SignInMethod::MagicLink,
+            Self::Code => SignInMethod::Code,
+        }
+    }
+}
+
 /// What becomes of a pending user's candidate subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Promotion {
@@ -147,14 +157,14 @@ pub struct ConsumeLink {
 /// Not checked here: the signature of the token that named the link.
 ///
 /// # Errors
-/// `link_reused`, `link_expired`, `link_wrong_browser`, `user_banned`, `link_invalid` (the user changed); in this
-/// order, so the answer to a used link does not depend on who asks, and only the browser that asked hears
-/// anything about the user.
+/// `link_reused`, `link_expired`, `link_wrong_browser`, `user_banned`, `link_invalid` (a newer link, or the user
+/// changed); in this order, so the answer to a used link does not depend on who asks, and only the browser that
+/// asked hears anything about the user.
 pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timestamp) -> Result<(), Denial> {
     if link.used_at.is_some() {
         return Err(Reason::LinkReused.into());
     }
-    if now >= link.expires_at || link.voided_at.is_some() {
+    if now >= link.expires_at {
         return Err(Reason::LinkExpired.into());
     }
     if browser != Some(&link.browser) {
@@ -164,10 +174,48 @@ pub fn check(link: &Link, user: &User, browser: Option<&TokenHash>, now: Timesta
     if link.user_id == user.id && user.banned_at.is_some() {
         return Err(Reason::UserBanned.into());
     }
+    if link.voided_at.is_some() {
+        return Err(voided());
+    }
     if link.user_id != user.id || link.user_version != user.version || link.email != user.email {
         return Err(Denial::from(Reason::LinkInvalid).with_note("the user changed after the link was made"));
     }
     Ok(())
+}
+
+/// The refusal of a link after which this browser has asked for another one.
+pub fn voided() -> Denial {
+    Denial::from(Reason::LinkInvalid)
+        .with_note("a newer link was sent")
+        .with_explanation("A newer link was sent after it: use the one in the latest mail.")
+}
+
+/// What becomes of the candidate subject of `user`, whose mail address the provider knows as `found`.
+///
+/// `None` for a user who waits for nothing, and where the provider knows nobody: then the sign-in goes on and the
+/// user stays pending. Not verified: who `found` is.
+///
+/// # Errors
+/// `link_mismatch` for a user who was marked before: whoever runs the installation has to look.
+pub fn judge_candidate(user: &User, found: Option<&str>) -> Result<Option<Promotion>, Denial> {
+    match (user.link_status, &user.candidate_subject, found) {
+        (Some(LinkStatus::Mismatch), ..) => Err(Reason::LinkMismatch.into()),
+        (Some(LinkStatus::PendingVerify), Some(candidate), Some(found)) if candidate == found => {
+            Ok(Some(Promotion::Promote { subject: candidate.clone() }))
+        }
+        (Some(LinkStatus::PendingVerify), Some(_), Some(_)) => Ok(Some(Promotion::Mismatch)),
+        _ => Ok(None),
+    }
+}
+
+/// The audit row of a candidate that did not match (B8).
+pub fn mismatch_event(asker: &Asker, user: &User, link: &Link, attempted: &str, now: Timestamp) -> AuditEvent {
+    let mut event = asker.event(EventKind::LinkMismatch, now).about(user.id);
+    event.reason = Some(Reason::LinkMismatch);
+    event.detail.more.insert("link".into(), link.id.to_string().into());
+    event.detail.more.insert("candidate_subject".into(), user.candidate_subject.clone().into());
+    event.detail.more.insert("attempted_subject".into(), attempted.into());
+    event
 }
 
 /// Who stands at the other end, for the record and the mail.
@@ -228,6 +276,8 @@ pub fn plan_request(user: &User, request: LinkRequest, now: Timestamp) -> Result
     }
     let mut event = request.asker.event(EventKind::LinkRequested, now).about(user.id);
     event.detail.more.insert("link".into(), request.id.to_string().into());
+    // The token says whole seconds; both must end at the same moment.
+    let expires_at = Timestamp::from_secs(now.plus(request.ttl).as_secs());
     let link = Link {
         id: request.id,
         purpose: LinkPurpose::SignIn,
@@ -237,8 +287,7 @@ pub fn plan_request(user: &User, request: LinkRequest, now: Timestamp) -> Result
         browser: request.browser,
         return_to: request.return_to,
         created_at: now,
-        // The token says whole seconds; both must end at the same moment.
-        expires_at: Timestamp::from_secs(now.plus(request.ttl).as_secs()),
+        expires_at,
         used_at: None,
         voided_at: None,
         code: None,
@@ -316,6 +365,16 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
         replaces,
     };
     (plan, effects)
+}
+
+/// Puts the promotion of a pending user into a sign-in that is planned.
+pub fn promote(plan: &mut ConsumeLink, effects: &mut Effects, promotion: Promotion) {
+    if let Promotion::Promote { subject } = &promotion {
+        for event in effects.audit.iter_mut().filter(|event| event.kind == EventKind::SessionCreated) {
+            event.detail.more.insert("linked_subject".into(), subject.as_str().into());
+        }
+    }
+    plan.promote = Some(promotion);
 }
 
 /// Plans the end of `session` by its own person.

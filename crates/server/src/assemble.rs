@@ -14,11 +14,11 @@ use doorward_core::{
 use doorward_gate::{
     flow::{
         LinkWorker,
-        sign_in::{SignIn, SignInConfig},
+        sign_in::{SignIn, SignInConfig, SignInParts},
     },
     issuer::{IssuerParts, Issuers, Listener},
     policy::{App, Policy},
-    rate::Quota,
+    rate::{Limit, MemoryLimits, Quota},
     ring::Ring,
 };
 use doorward_store::Store;
@@ -82,6 +82,7 @@ pub(crate) fn assemble(
         cookies,
         response_floor: config.login.response_floor,
         link_ttl: config.login.link_ttl,
+        code_ttl: config.login.code_ttl.min(config.login.link_ttl),
         is_demo: host.is_demo,
         headers: Configured::new(config.headers.hsts.as_ref().map(config::Hsts::as_str), &config.login.allowed_origins),
         own_rules: OwnRules::new(config.legacy.is_some())?,
@@ -124,10 +125,8 @@ fn site_app(app: &ResolvedApp) -> Result<SiteApp, anyhow::Error> {
 }
 
 /// The settings of the sign-in.
-pub(crate) fn sign_in_config(config: &Config, is_demo: bool) -> SignInConfig {
+pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
     SignInConfig {
-        // In the demo everybody is the same client, and somebody who tries things out asks often.
-        links_per_client: if is_demo { Quota::per_minute(60) } else { SignInConfig::LINKS_PER_CLIENT },
         site: config.public_url.host().to_owned(),
         callback_url: format!("{}{}/login/callback", config.public_url.origin(), config.base_path.as_str()),
         link_ttl: config.login.link_ttl,
@@ -139,8 +138,20 @@ pub(crate) fn sign_in_config(config: &Config, is_demo: bool) -> SignInConfig {
 
 /// The sign-in and its worker.
 pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, host: &Host) -> (SignIn, LinkWorker) {
-    let clock = &host.clock;
-    SignIn::new(sign_in_config(config, host.is_demo), store.clone(), ring.clone(), clock.clone())
+    let is_demo = host.is_demo;
+    // In the demo everybody is the same client, and somebody who tries things out asks often.
+    let limits = MemoryLimits::with(&host.clock, |limit| match limit {
+        Limit::LinkPerClient | Limit::LinkPerAddress if is_demo => Quota::per_minute(60),
+        limit => limit.quota(),
+    });
+    let parts = SignInParts {
+        store: store.clone(),
+        ring: ring.clone(),
+        clock: host.clock.clone(),
+        limits: Arc::new(limits),
+        directory: host.directory.clone(),
+    };
+    SignIn::new(sign_in_config(config), parts)
 }
 
 /// The CSRF keys of a ring: the current one makes, the newest previous one is still accepted.

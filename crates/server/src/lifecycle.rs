@@ -15,7 +15,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::{LinkWorker, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth},
+    flow::{LinkWorker, SubjectDirectory, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
     issuer::Listener as IssuerListener,
     mail::{Mailer, SmtpMailer, outbox::Outbox},
@@ -57,6 +57,8 @@ pub struct Host {
     pub clock: Clock,
     /// Sends mail in place of what the file says; the demo's mailbox.
     pub mailer: Option<Mailer>,
+    /// Confirms the candidate subjects of pending users; without it they stay pending.
+    pub directory: Option<Arc<dyn SubjectDirectory>>,
     /// Environment, for reading the file again on SIGHUP.
     pub vars: BTreeMap<String, String>,
     /// Whether this is `demo`.
@@ -166,8 +168,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
-    let re_auth =
-        ReAuth::new(assemble::sign_in_config(config, host.is_demo), store.clone(), ring.clone(), host.clock.clone());
+    let re_auth = ReAuth::new(assemble::sign_in_config(config), store.clone(), ring.clone(), host.clock.clone());
     let limits = Arc::new(MemoryLimits::new(&host.clock));
     let passwords = PasswordSignIn::new(store.clone(), ring.clone(), host.clock.clone(), limits);
     let emails = EmailChanges::new(store.clone(), ring.clone(), host.clock.clone());
@@ -260,7 +261,7 @@ impl Running {
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);
-        let sign_in = assemble::sign_in_config(&config, self.host.is_demo);
+        let sign_in = assemble::sign_in_config(&config);
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);
         tracing::info!(version, "took the new configuration");

@@ -111,7 +111,7 @@ pub async fn claim(store: &Store, clock: &Clock, input: ClaimInput, now: Now) ->
         match store.claim_first_admin(plan, effects).await? {
             ClaimAdmin::Claimed(admin) => {
                 tracing::info!(user = %admin.id, session = %session.id, "the first administrator was claimed");
-                return Ok(SignedIn { token, session, return_to: input.return_to });
+                return Ok(SignedIn { token, session, return_to: input.return_to, known: None });
             }
             ClaimAdmin::AdminExists | ClaimAdmin::AlreadyUsed => return Err(Reason::LinkReused.into()),
             ClaimAdmin::Unknown => return Err(Reason::LinkInvalid.into()),

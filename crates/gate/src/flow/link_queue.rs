@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    net::{IpAddr, Ipv6Addr},
     pin::pin,
     sync::{
         Arc,
@@ -11,13 +10,12 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::hmac;
 use doorward_core::{
     audit::EventKind,
     decision::Denial,
     effects::{Effects, NewMail},
     id::{LinkId, MailId, UserId},
-    link::{self, Asker, LinkRequest},
+    link::{self, Asker, Code, LinkRequest, TypedCode, browser},
     reason::Reason,
     ring::Purpose,
     session::TokenHash,
@@ -30,9 +28,10 @@ use tokio::sync::mpsc;
 
 use super::{
     mail_text::{self, MagicLinkMail},
+    notes,
     sign_in::Inner,
 };
-use crate::rate::{ClientNet, Limiter, Quota};
+use crate::rate::{Limit, LimitKey};
 
 /// Requests that may wait. More are dropped and counted: at a thousand waiting, most are not from people.
 const CAPACITY: usize = 1024;
@@ -40,8 +39,6 @@ const CAPACITY: usize = 1024;
 const AT_ONCE: usize = 8;
 /// Pauses between attempts while the store is down; then the request is dropped, the person asks again.
 const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
-/// Keys held by each rate limit.
-const LIMITER_KEYS: usize = 65_536;
 
 /// A request for a link on its way.
 #[derive(Clone, Debug)]
@@ -50,6 +47,8 @@ pub(super) struct Ask {
     pub(super) browser: TokenHash,
     pub(super) return_to: String,
     pub(super) host: Option<String>,
+    /// What the browser keeps of an earlier sign-in.
+    pub(super) known: Option<String>,
     pub(super) asker: Asker,
 }
 
@@ -127,8 +126,6 @@ impl Queue {
 pub struct LinkWorker {
     flow: Arc<Inner>,
     jobs: mpsc::Receiver<Ask>,
-    per_client: Limiter<ClientNet>,
-    per_address: Limiter<TokenHash>,
 }
 
 impl std::fmt::Debug for LinkWorker {
@@ -139,23 +136,16 @@ impl std::fmt::Debug for LinkWorker {
 
 impl LinkWorker {
     pub(super) fn new(flow: Arc<Inner>, jobs: mpsc::Receiver<Ask>) -> Self {
-        Self {
-            jobs,
-            // B73. Two budgets: whoever spends the one of a client leaves other people's addresses alone, and
-            // refused requests never move the end of a limit, so nobody can be locked out by asking for them.
-            per_client: Limiter::new(flow.config.load().links_per_client, LIMITER_KEYS, flow.clock.clone()),
-            per_address: Limiter::new(Quota::per_hour(5), LIMITER_KEYS, flow.clock.clone()),
-            flow,
-        }
+        Self { flow, jobs }
     }
 
     /// Works until `stop` is ready, then finishes what was queued before it: those people were told to look at
     /// their inbox.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { flow, mut jobs, per_client, per_address } = self;
-        let (flow, per_client, per_address) = (&*flow, &per_client, &per_address);
+        let Self { flow, mut jobs } = self;
+        let flow = &*flow;
         let work = |ask: Ask| async move {
-            let fate = work(flow, per_client, per_address, &ask).await;
+            let fate = work(flow, &ask).await;
             flow.queue().count(fate);
         };
         let mut stop = pin!(stop);
@@ -179,11 +169,10 @@ impl LinkWorker {
 }
 
 /// One request, with patience for a store that is down for a moment.
-async fn work(flow: &Inner, clients: &Limiter<ClientNet>, addresses: &Limiter<TokenHash>, ask: &Ask) -> Fate {
-    let client = ClientNet::of(ask.asker.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
-    let address = TokenHash::of(ask.email.as_str().as_bytes());
-    if clients.check(&client).is_err() || addresses.check(&address).is_err() {
-        tracing::info!("a request for a sign-in link was over the limit");
+async fn work(flow: &Inner, ask: &Ask) -> Fate {
+    if let Err((limit, key)) = take(flow, ask).await {
+        let address = notes::address_hash(&flow.ring, &ask.email).ok();
+        flow.notes.limited(limit, key, &ask.asker, address, flow.clock.now()).await;
         return Fate::Limited;
     }
     let mut pauses = PAUSES.iter();
@@ -201,6 +190,25 @@ async fn work(flow: &Inner, clients: &Limiter<ClientNet>, addresses: &Limiter<To
     }
 }
 
+/// Counts a request. A browser that has signed in with this address before has a budget of its own, so nobody who
+/// spends that of the address, or of a network that many share, keeps it out.
+async fn take(flow: &Inner, ask: &Ask) -> Result<(), (Limit, LimitKey)> {
+    let known = ask.known.as_deref().and_then(|text| {
+        let keys = flow.ring.keys(Purpose::Login).ok()?;
+        browser::check(text, &ask.email, &keys)
+    });
+    let asked: &[(Limit, LimitKey)] = match known {
+        Some(browser) => &[(Limit::LinkPerBrowser, Limit::address_in(&ask.email, &browser))],
+        None => {
+            &[(Limit::LinkPerClient, Limit::client_of(&ask.asker)), (Limit::LinkPerAddress, Limit::address(&ask.email))]
+        }
+    };
+    for &(limit, key) in asked {
+        flow.limits.take(limit, key).await.map_err(|_| (limit, key))?;
+    }
+    Ok(())
+}
+
 /// Finds the user, mints the link and commits it with its mail.
 async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
     let keys = flow.ring.keys(Purpose::Link)?;
@@ -211,24 +219,31 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
         None if config.allow_sign_up => sign_up(flow, ask, now).await?,
         None => return turn_away(flow, ask, Fate::Unknown).await,
     };
+    let id = LinkId::mint(now, flow.clock.random());
+    let code = Code::mint(flow.clock.random());
     let request = LinkRequest {
-        id: LinkId::mint(now, flow.clock.random()),
+        id,
         browser: ask.browser,
         return_to: ask.return_to.clone(),
         ttl: config.link_ttl,
         asker: ask.asker.clone(),
     };
-    let (link, effects) = match link::plan_request(&user, request, now) {
+    let (mut link, effects) = match link::plan_request(&user, request, now) {
         Ok(plan) => plan,
         Err(denial) if denial.reason == Reason::UserBanned => return turn_away(flow, ask, Fate::Banned).await,
         Err(denial) => return Err(denial),
     };
+    let code_ends = link.expires_at.min(now.plus(config.code_ttl));
+    let hash = code.hash(flow.ring.keys(Purpose::Login)?.current(), id);
+    link.code = Some(TypedCode { hash, expires_at: code_ends, tries: 0 });
     let token = link::mint_token(&link, &keys)?;
     let (site, callback_url) = config.at(ask.host.as_deref());
     let text = mail_text::magic_link(&MagicLinkMail {
         site: &site,
         url: &format!("{callback_url}?token={token}"),
         valid_for: config.link_ttl,
+        code: &code.expose(),
+        code_valid_for: config.code_ttl.min(config.link_ttl),
         ip: ask.asker.ip,
         user_agent: ask.asker.user_agent(),
     });
@@ -265,10 +280,7 @@ async fn sign_up(flow: &Inner, ask: &Ask, now: Timestamp) -> Result<User, Denial
 /// Notes a request that gets no mail. The address goes into the log only as a keyed hash: it may be a
 /// stranger's, or a password typed into the wrong field.
 async fn turn_away(flow: &Inner, ask: &Ask, fate: Fate) -> Result<Fate, Denial> {
-    let keys = flow.ring.keys(Purpose::Login)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.current().expose());
-    let tag = hmac::sign(&key, format!("audit address\0{}", ask.email).as_bytes());
-    let hash: String = tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = notes::address_hash(&flow.ring, &ask.email)?;
     let mut event = ask.asker.event(EventKind::LinkRequested, flow.clock.now().wall);
     event.reason = matches!(fate, Fate::Banned).then_some(Reason::UserBanned);
     event.detail.more.insert("address_hash".into(), hash.into());

@@ -26,6 +26,10 @@ pub struct MagicLinkMail<'a> {
     pub url: &'a str,
     /// How long it works.
     pub valid_for: Duration,
+    /// The code, as it is shown.
+    pub code: &'a str,
+    /// How long the code works.
+    pub code_valid_for: Duration,
     /// Address of whoever asked.
     pub ip: Option<IpAddr>,
     /// `User-Agent` of whoever asked; only its family is shown.
@@ -37,6 +41,7 @@ pub fn magic_link(mail: &MagicLinkMail<'_>) -> MailText {
     let site = mail.site;
     let url = mail.url;
     let valid = span(mail.valid_for);
+    let (code, code_valid) = (mail.code, span(mail.code_valid_for));
     let asked = asked_from(mail.ip, mail.user_agent);
     let subject = format!("Sign in to {site}");
     let text = format!(
@@ -48,9 +53,15 @@ pub fn magic_link(mail: &MagicLinkMail<'_>) -> MailText {
          \n\
          It works for {valid} and only once.\n\
          \n\
+         You read this on another device? Then type this code there, where you asked for it:\n\
+         \n\
+         {code}\n\
+         \n\
+         It works for {code_valid}.\n\
+         \n\
          Asked for {asked}.\n\
-         If that was not you, do nothing: nobody is signed in without this link, and it does not\n\
-         work in another browser. Do not forward this mail.\n"
+         If that was not you, do nothing: nobody is signed in without this link or code, and they do not\n\
+         work in another browser. Do not forward this mail, and tell nobody the code.\n"
     );
     let html = format!(
         "<!doctype html>\n\
@@ -62,9 +73,13 @@ pub fn magic_link(mail: &MagicLinkMail<'_>) -> MailText {
          <p style=\"margin:0 0 16px\"><a href=\"{url}\" style=\"display:inline-block;padding:10px 20px;\
          background:#18181b;color:#ffffff;border-radius:6px;text-decoration:none\">Sign in</a></p>\n\
          <p style=\"margin:0 0 16px\">It works for {valid} and only once.</p>\n\
+         <p style=\"margin:0 0 8px\">You read this on another device? Then type this code there, where you asked \
+         for it:</p>\n\
+         <p style=\"margin:0 0 8px;font:600 24px/1.5 monospace;letter-spacing:2px\">{code}</p>\n\
+         <p style=\"margin:0 0 16px\">It works for {code_valid}.</p>\n\
          <p style=\"margin:0;font-size:14px;color:#52525b\">Asked for {asked}. If that was not you, do nothing: \
-         nobody is signed in without this link, and it does not work in another browser. \
-         Do not forward this mail.</p>\n\
+         nobody is signed in without this link or code, and they do not work in another browser. \
+         Do not forward this mail, and tell nobody the code.</p>\n\
          </div></body></html>\n",
         subject = escape(&subject),
         site = escape(site),
@@ -157,6 +172,8 @@ mod tests {
             site: "app.example.com",
             url,
             valid_for: Duration::from_secs(900),
+            code: "7K3M-P0QX",
+            code_valid_for: Duration::from_secs(600),
             ip: Some("192.0.2.7".parse().unwrap()),
             user_agent,
         })
@@ -167,9 +184,16 @@ mod tests {
         let mail = mail("https://app.example.com/auth/login/callback?token=a.b.c", Some(CHROME));
         assert_eq!(mail.subject, "Sign in to app.example.com");
         for part in [&mail.text, &mail.html] {
-            for words in
-                ["15 minutes", "only once", "Chrome on Linux", "192.0.2.7", "If that was not you", "token=a.b.c"]
-            {
+            for words in [
+                "15 minutes",
+                "only once",
+                "7K3M-P0QX",
+                "10 minutes",
+                "Chrome on Linux",
+                "192.0.2.7",
+                "If that was not you",
+                "token=a.b.c",
+            ] {
                 assert!(part.contains(words), "{words} is missing in {part}");
             }
         }

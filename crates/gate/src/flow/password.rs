@@ -168,7 +168,7 @@ impl Inner {
         match self.store.begin_session(plan, effects).await? {
             Begin::Began => {
                 tracing::info!(user = %user.id, session = %session.id, "signed in by a password");
-                Ok(SignedIn { token, session, return_to })
+                Ok(SignedIn { token, session, return_to, known: None })
             }
             // Between our look and the transaction: say what is so now, a ban above all.
             Begin::UserChanged => Err(match self.store.user(user.id).await? {

@@ -2,31 +2,33 @@
 //!
 //! Asking for a link costs and answers the same whoever asks (B28, G20): the request only puts a job into
 //! a bounded queue, which [`LinkWorker`] works off. A link is consumed by one transaction together with the
-//! session that it begins (G17), only from the browser that asked (G16). Of several links that a browser
-//! asked for, each works once until it ends; asking again does not void the older one, whose mail may
-//! arrive last.
+//! session that it begins (G17), only from the browser that asked (G16). Whoever asks again in the same browser
+//! voids the older link; a stranger who asks elsewhere voids nothing.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use doorward_core::{
-    audit::EventKind,
     decision::Denial,
-    effects::Effects,
-    id::{LinkId, SessionId},
-    link::{self, Asker, Link, NewSession, re_auth},
+    id::UserId,
+    link::{self, Asker, Link, Proof},
     reason::Reason,
     ring::Purpose,
-    session::{OpaqueToken, Session, SessionLimits, SignInMethod, TokenHash},
+    session::{OpaqueToken, Session, SessionLimits, TokenHash},
     time::Now,
     user::{Email, User},
 };
-use doorward_store::{Consume, End, Store};
+use doorward_store::{End, Store};
 
-use super::link_queue::{Ask, LinkStats, LinkWorker, Queue};
+use super::{
+    consume::Presented,
+    directory::SubjectDirectory,
+    link_queue::{Ask, LinkStats, LinkWorker, Queue},
+    notes::Notes,
+};
 use crate::{
     clock::Clock,
-    rate::{Limiter, Quota},
+    rate::{Limit, Limits},
     ring::Ring,
 };
 
@@ -47,8 +49,6 @@ pub struct SignInConfig {
     /// Whether an unknown address becomes a user by asking for a link. The row is made with the link, so a
     /// stranger can make rows within the limits of a client; they can do nothing until the mail proves them.
     pub allow_sign_up: bool,
-    /// Links that one client may ask for; read once, when the worker is made.
-    pub links_per_client: Quota,
 }
 
 impl SignInConfig {
@@ -62,9 +62,6 @@ impl SignInConfig {
         });
         moved.unwrap_or_else(|| (self.site.clone(), self.callback_url.clone()))
     }
-
-    /// What one client may ask for (B73).
-    pub const LINKS_PER_CLIENT: Quota = Quota::per_minute(3);
 }
 
 /// What a request for a link brings.
@@ -79,6 +76,8 @@ pub struct LinkInput {
     pub return_to: String,
     /// The login cookie of this browser, if it has one.
     pub browser: Option<OpaqueToken>,
+    /// What this browser keeps of an earlier sign-in ([`SignedIn::known`]).
+    pub known: Option<String>,
     /// Who asks.
     pub asker: Asker,
 }
@@ -97,6 +96,8 @@ pub enum Peek {
     Here {
         /// Whom it would sign in.
         email: Email,
+        /// The same, to compare with who is signed in already.
+        user: UserId,
     },
     /// Another browser asked for it: only there it works.
     Elsewhere,
@@ -124,6 +125,24 @@ pub struct SignedIn {
     pub session: Session,
     /// Where to go.
     pub return_to: String,
+    /// For a cookie of its own: lets this browser ask for links whoever else spends the limits of the address. It
+    /// admits to nothing else.
+    pub known: Option<String>,
+}
+
+/// What the flow works with.
+#[derive(Clone, Debug)]
+pub struct SignInParts {
+    /// Links, users and sessions.
+    pub store: Store,
+    /// Our keys.
+    pub ring: Ring,
+    /// Time and randomness.
+    pub clock: Clock,
+    /// Where limits are counted.
+    pub limits: Arc<dyn Limits>,
+    /// Confirms the candidate subjects of pending users; without it they stay pending.
+    pub directory: Option<Arc<dyn SubjectDirectory>>,
 }
 
 /// The flow, as a handle that is cheap to clone.
@@ -135,9 +154,10 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
+    pub(super) limits: Arc<dyn Limits>,
+    pub(super) directory: Option<Arc<dyn SubjectDirectory>>,
+    pub(super) notes: Notes,
     queue: Queue,
-    /// How often the refusals of one link are written down.
-    refusals: Limiter<LinkId>,
 }
 
 impl fmt::Debug for SignIn {
@@ -148,17 +168,17 @@ impl fmt::Debug for SignIn {
 
 impl SignIn {
     /// The flow and its worker, which the host runs beside it; without it no mail is ever written.
-    pub fn new(config: SignInConfig, store: Store, ring: Ring, clock: Clock) -> (Self, LinkWorker) {
+    pub fn new(config: SignInConfig, parts: SignInParts) -> (Self, LinkWorker) {
+        let SignInParts { store, ring, clock, limits, directory } = parts;
         let (queue, jobs) = Queue::new();
-        let inner = Arc::new(Inner {
-            config: ArcSwap::from_pointee(config),
-            store,
-            ring,
-            queue,
-            refusals: Limiter::new(Quota::per_hour(3), 4096, clock.clone()),
-            clock,
-        });
+        let notes = Notes::new(store.clone(), &clock);
+        let config = ArcSwap::from_pointee(config);
+        let inner = Arc::new(Inner { config, store, ring, clock, limits, directory, notes, queue });
         (Self(Arc::clone(&inner)), LinkWorker::new(inner, jobs))
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.0
     }
 
     /// Takes new settings; links that are out keep the end that they were made with.
@@ -173,13 +193,21 @@ impl SignIn {
 
     /// Asks for a link. Never waits, never says whether there is such a user; the caller answers no sooner
     /// than its response floor.
-    pub fn request_link(&self, input: LinkInput) -> LinkAsked {
-        let browser = input.browser.unwrap_or_else(|| OpaqueToken::mint(self.0.clock.random()));
+    pub async fn request_link(&self, input: LinkInput) -> LinkAsked {
+        let browser = match input.browser {
+            Some(browser) => {
+                // Another mail brings another code, whose tries begin anew; whether one comes makes no difference.
+                self.0.limits.forget(Limit::CodePerBrowser, browser.hash()).await;
+                browser
+            }
+            None => OpaqueToken::mint(self.0.clock.random()),
+        };
         let ask = Email::parse(&input.email).map(|email| Ask {
             email,
             browser: browser.hash(),
             return_to: input.return_to,
             host: input.host,
+            known: input.known,
             asker: input.asker,
         });
         self.0.queue.push(ask);
@@ -194,7 +222,7 @@ impl SignIn {
         let (link, user) = self.0.find(token, now).await?;
         let hash = browser.map(OpaqueToken::hash);
         match link::check(&link, &user, hash.as_ref(), now.wall) {
-            Ok(()) => Ok(Peek::Here { email: user.email }),
+            Ok(()) => Ok(Peek::Here { email: user.email, user: user.id }),
             Err(denial) if denial.reason == Reason::LinkWrongBrowser => Ok(Peek::Elsewhere),
             Err(denial) => Err(denial),
         }
@@ -202,18 +230,33 @@ impl SignIn {
 
     /// Uses a link: at most one caller ever gets a session for it.
     ///
+    /// Refusals that need no link of ours count against the client; over [`Limit::CallbackPerClient`] they are
+    /// `rate_limited`. Whoever holds a link is never held back by them.
+    ///
     /// # Errors
-    /// `missing_token`, `link_invalid`, `link_expired`, `link_wrong_browser`, `link_reused`, `user_banned`;
-    /// `store_unavailable`, after which the link still works unless the store took the change and could not say so.
+    /// `missing_token`, `link_invalid`, `link_expired`, `link_wrong_browser`, `link_reused`, `link_mismatch`,
+    /// `user_banned`, `rate_limited`; `store_unavailable`, after which the link still works unless the store took the
+    /// change and could not say so.
     pub async fn callback(&self, input: Callback, now: Now) -> Result<SignedIn, Denial> {
-        let (link, user) = self.0.find(&input.token, now).await?;
-        let outcome = self.0.sign_in(&link, &user, &input, now).await;
-        if let Err(denial) = &outcome
-            && !denial.reason.is_fault()
-        {
-            self.0.note_refusal(&link, &input.asker, denial, now).await;
+        let asker = &input.asker;
+        let outcome = match self.0.find(&input.token, now).await {
+            Ok((link, user)) => {
+                let (browser, replaces) = (input.browser.as_ref(), input.replaces);
+                let presented = Presented { by: Proof::Link, browser, replaces, asker };
+                self.0.finish(&link, &user, presented, now).await
+            }
+            Err(denial) => Err(denial),
+        };
+        match outcome {
+            Err(denial) if is_anybodys(denial.reason) => {
+                let client = Limit::client_of(asker);
+                Err(match self.0.limits.take(Limit::CallbackPerClient, client).await {
+                    Ok(budget) => denial.with_budget(budget),
+                    Err(_) => self.0.take(Limit::CallbackPerClient, client, asker, now).await.err().unwrap_or(denial),
+                })
+            }
+            outcome => outcome,
         }
-        outcome
     }
 
     /// Ends a session by its own person's wish, and with it the caches and sockets that follow the log.
@@ -254,59 +297,9 @@ impl Inner {
         let user = self.store.user(link.user_id).await?.ok_or_else(|| invalid("the user is gone"))?;
         Ok((link, user))
     }
+}
 
-    async fn sign_in(&self, link: &Link, user: &User, input: &Callback, now: Now) -> Result<SignedIn, Denial> {
-        let browser = input.browser.as_ref().map(OpaqueToken::hash);
-        link::check(link, user, browser.as_ref(), now.wall)?;
-        let replaces = match input.replaces {
-            Some(hash) => self.store.session(hash).await?.map(|(session, _)| session),
-            None => None,
-        };
-        let again = re_auth::session_of(link, replaces.as_ref(), &self.config.load().sessions, now.wall)?.cloned();
-        let replaced = replaces.is_some();
-        let token = OpaqueToken::mint(self.clock.random());
-        let new = NewSession {
-            id: SessionId::mint(now.wall, self.clock.random()),
-            hash: token.hash(),
-            method: SignInMethod::MagicLink,
-            absolute: self.config.load().sessions.absolute,
-            asker: input.asker.clone(),
-            replaces,
-        };
-        let (mut plan, mut effects) = link::plan_consume(link, new, now.wall);
-        if let Some(old) = &again {
-            re_auth::continue_session(&mut plan, &mut effects, old);
-        }
-        let session = plan.session.clone();
-        match self.store.consume_link(plan, effects).await? {
-            Consume::Consumed => {
-                tracing::info!(user = %user.id, session = %session.id, replaced, "signed in by a link");
-                Ok(SignedIn { token, session, return_to: link.return_to.clone() })
-            }
-            Consume::AlreadyUsed => Err(Reason::LinkReused.into()),
-            Consume::Voided => Err(Reason::LinkExpired.into()),
-            Consume::SessionGone => Err(Reason::SessionUnknown.into()),
-            Consume::Mismatch | Consume::SubjectTaken => Err(Reason::LinkInvalid.into()),
-            Consume::Unknown => Err(Denial::from(Reason::LinkInvalid).with_note("the link is gone")),
-            // Between our look and the transaction: say what is so now, a ban above all.
-            Consume::UserChanged => Err(match self.store.user(user.id).await? {
-                Some(User { banned_at: Some(_), .. }) => Reason::UserBanned.into(),
-                _ => Denial::from(Reason::LinkInvalid).with_note("the user changed while signing in"),
-            }),
-        }
-    }
-
-    /// Writes a refusal down, at most a few per link: whoever holds a token may present it without end.
-    async fn note_refusal(&self, link: &Link, asker: &Asker, denial: &Denial, now: Now) {
-        tracing::info!(link = %link.id, user = %link.user_id, reason = denial.reason.code(), "sign-in link refused");
-        if self.refusals.check(&link.id).is_err() {
-            return;
-        }
-        let mut event = asker.event(EventKind::LinkRefused, now.wall).about(link.user_id);
-        event.reason = Some(denial.reason);
-        event.detail.more.insert("link".into(), link.id.to_string().into());
-        if let Err(error) = self.store.append(Effects::audited(event)).await {
-            tracing::warn!(%error, "the refusal of a sign-in link is not in the audit log");
-        }
-    }
+/// Whether somebody who has no link of ours, or not in its browser, can be told this as often as they like.
+fn is_anybodys(reason: Reason) -> bool {
+    matches!(reason, Reason::MissingToken | Reason::LinkInvalid | Reason::LinkExpired | Reason::LinkWrongBrowser)
 }

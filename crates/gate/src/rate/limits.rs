@@ -1,8 +1,14 @@
 //! The named limits of the sign-in, and where they are counted.
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    net::{IpAddr, Ipv6Addr},
+    pin::Pin,
+    time::Duration,
+};
 
-use doorward_core::{decision::RateBudget, id::UserId, session::TokenHash, user::Email};
+use doorward_core::{decision::RateBudget, id::UserId, link::Asker, session::TokenHash, user::Email};
 
 use super::{ClientNet, Limiter, Quota};
 use crate::clock::Clock;
@@ -87,6 +93,11 @@ impl Limit {
     /// The key of a client.
     pub fn client(ip: IpAddr) -> LimitKey {
         TokenHash::of(&[b"client\0".as_slice(), &ClientNet::of(ip).bytes()].concat())
+    }
+
+    /// The key of the client that `asker` is; those without an address share one.
+    pub fn client_of(asker: &Asker) -> LimitKey {
+        Self::client(asker.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
     }
 
     /// The key of a mail address.

@@ -5,6 +5,7 @@
 
 mod cli;
 mod config;
+mod limits;
 mod metrics;
 mod reasons;
 mod routes;
@@ -27,6 +28,7 @@ pub const PAGES: &[Page] = &[
     Page { file: "reasons.md", about: "every reason for a refusal", render: reasons::page },
     Page { file: "config.md", about: "every key of the configuration", render: config::page },
     Page { file: "routes.md", about: "every route of our own", render: routes::page },
+    Page { file: "limits.md", about: "every rate limit", render: limits::page },
     Page { file: "metrics.md", about: "every metric", render: metrics::page },
     Page { file: "openapi.json", about: "the routes as OpenAPI 3.1", render: openapi },
     Page { file: "cli.md", about: "every command and option", render: cli::page },

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 /// How long a browser keeps the login cookie; links live shorter.
 const LOGIN_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long a browser stays known to those who have signed in there.
+const KNOWN_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// Writes and clears our cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,11 @@ impl Cookies {
     /// A sign-in was asked for from this browser.
     pub fn login(&self, headers: &mut HeaderMap, token: &OpaqueToken) {
         self.set(headers, self.names.login, &token.expose(), LOGIN_AGE, true);
+    }
+
+    /// Somebody has signed in here.
+    pub fn known(&self, headers: &mut HeaderMap, text: &str) {
+        self.set(headers, self.names.known, text, KNOWN_AGE, true);
     }
 
     /// The session is over.

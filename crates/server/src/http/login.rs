@@ -1,12 +1,26 @@
 //! Signing in by mail: the routes of journey C.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use doorward_core::{
-    credential::cookie, decision::Denial, link::Asker, reason::Reason, redirect::ReturnTo, request::Host,
-    session::OpaqueToken,
+    credential::cookie,
+    decision::Denial,
+    id::UserId,
+    link::Asker,
+    principal::Principal,
+    reason::Reason,
+    redirect::ReturnTo,
+    request::Host,
+    session::{OpaqueToken, TokenHash},
+    time::Now,
+    user::Email,
 };
 use doorward_gate::{
-    flow::sign_in::{Callback, LinkInput, Peek},
+    flow::{
+        CodeInput,
+        sign_in::{Callback, LinkInput, Peek, SignedIn},
+    },
     window::Window,
 };
 use http::{Response, StatusCode, header};
@@ -40,6 +54,14 @@ struct CallbackBody {
     token: Option<String>,
 }
 
+/// Body of `POST /login/code`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CodeBody {
+    #[serde(default)]
+    code: String,
+}
+
 /// Query of the pages.
 #[derive(Debug, Default, Deserialize)]
 struct PageQuery {
@@ -67,6 +89,12 @@ fn return_to(call: &Call, text: Option<&str>) -> ReturnTo {
 pub(super) fn browser(call: &Call) -> Option<OpaqueToken> {
     let value = cookie::value(&call.parts.headers, call.site.cookies.names.login).ok().flatten()?;
     OpaqueToken::parse(std::str::from_utf8(value).ok()?)
+}
+
+/// What this browser keeps of an earlier sign-in.
+fn known(call: &Call) -> Option<String> {
+    let value = cookie::value(&call.parts.headers, call.site.cookies.names.known).ok().flatten()?;
+    std::str::from_utf8(value).ok().map(str::to_owned)
 }
 
 /// The host that was asked, where it is not that of `public_url`. It is one of the configuration's: others got 421.
@@ -110,14 +138,17 @@ pub async fn request_link(call: Call) -> Response<Body> {
         host: other_host(&call),
         return_to: to.as_str().to_owned(),
         browser: browser(&call),
+        known: known(&call),
         asker: asker(&call),
     });
+    let asked = asked.await;
     floor.await;
     let mut response = if sent.is_form {
         let page = pages::CheckInbox {
             email: &sent.value.email,
             return_to: to.as_str(),
             link_ttl: call.site.link_ttl,
+            code_ttl: call.site.code_ttl,
             in_demo: call.site.is_demo,
         };
         call::page(StatusCode::OK, pages::check_inbox(&call.site.pages, &page))
@@ -129,7 +160,7 @@ pub async fn request_link(call: Call) -> Response<Body> {
 }
 
 /// `GET /login/callback?token=`: a page; consumes nothing, however often it is fetched and by whom.
-pub async fn callback_page(call: Call) -> Response<Body> {
+pub async fn callback_page(call: Call, guard: Guard) -> Response<Body> {
     let query = query(&call);
     let Some(token) = query.token.as_deref().filter(|token| !token.is_empty()) else {
         return call.refuse(Reason::MissingToken.into());
@@ -140,14 +171,65 @@ pub async fn callback_page(call: Call) -> Response<Body> {
         Err(denial) => return call.refuse(denial),
     };
     let html = match &peek {
-        Peek::Here { email } => {
-            // Somebody else already signed in here is asked first; nobody is a reason to go on by itself.
-            let goes_on = session::presented(&call).is_none();
-            pages::confirm(&call.site.pages, &pages::Confirm { token, email, goes_on })
+        Peek::Here { email, user } => {
+            let signed_in = somebody(&call, guard).await;
+            let page = pages::Confirm {
+                token,
+                email,
+                goes_on: !is_fetched_ahead(&call) && !signed_in.is_another_than(*user),
+                other: signed_in.email(),
+            };
+            pages::confirm(&call.site.pages, &page)
         }
         Peek::Elsewhere => pages::elsewhere(&call.site.pages),
     };
     call::page(StatusCode::OK, html)
+}
+
+/// Who is signed in in this browser.
+enum Somebody {
+    Nobody,
+    Known(Arc<Principal>),
+    /// Nobody can tell now.
+    Unclear,
+}
+
+impl Somebody {
+    /// Whether going on without asking could take somebody else's session away.
+    fn is_another_than(&self, user: UserId) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Known(principal) => principal.user_id != Some(user),
+            Self::Unclear => true,
+        }
+    }
+
+    fn email(&self) -> Option<&Email> {
+        match self {
+            Self::Known(principal) => principal.email.as_ref(),
+            Self::Nobody | Self::Unclear => None,
+        }
+    }
+}
+
+async fn somebody(call: &Call, guard: Guard) -> Somebody {
+    match session::caller(call, guard).await {
+        Ok(decision) if decision.outcome.is_ok() => decision.caller.map_or(Somebody::Nobody, Somebody::Known),
+        Ok(_) => Somebody::Nobody,
+        Err(_) => Somebody::Unclear,
+    }
+}
+
+/// Whether a browser fetches this before anybody wants it (Fetch, `Sec-Purpose`; Safari says it with `X-Moz` and
+/// `Purpose`): then nothing may go on by itself.
+fn is_fetched_ahead(call: &Call) -> bool {
+    ["sec-purpose", "purpose", "x-moz", "x-purpose"].iter().any(|name| {
+        let values = call.parts.headers.get_all(*name).iter();
+        values.filter_map(|value| value.to_str().ok()).any(|value| {
+            let value = value.to_ascii_lowercase();
+            value.contains("prefetch") || value.contains("prerender") || value.contains("preview")
+        })
+    })
 }
 
 /// `POST /login/callback`: consumes the link and begins the session, in one transaction.
@@ -170,16 +252,58 @@ pub async fn callback(call: Call) -> Response<Body> {
         Ok(signed_in) => signed_in,
         Err(denial) => return call.refuse(denial),
     };
+    signed_in_answer(&call, &signed_in, replaces, sent.is_form, now)
+}
+
+/// `POST /login/code`: the same by the code of the mail. Wrong or right, it answers no sooner than the floor: what
+/// is looked up for a browser that got a mail takes longer than for one that got none.
+pub async fn code(call: Call) -> Response<Body> {
+    let floor = tokio::time::sleep(call.site.response_floor);
+    let sent = match call.read::<CodeBody>().await {
+        Ok(sent) => sent,
+        Err(denial) => return call.refuse(denial),
+    };
+    if call.server.gate.csrf_keys().is_none() {
+        return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
+    }
+    let now = call.server.gate.clock().now();
+    let replaces = session::presented(&call);
+    let input = CodeInput {
+        code: sent.value.code,
+        browser: browser(&call),
+        known: known(&call),
+        replaces,
+        asker: asker(&call),
+    };
+    let outcome = call.server.sign_in.code(input, now).await;
+    floor.await;
+    match outcome {
+        Ok(signed_in) => signed_in_answer(&call, &signed_in, replaces, sent.is_form, now),
+        Err(denial) => call.refuse(denial),
+    }
+}
+
+/// The answer to a sign-in: cookies, and where to go.
+fn signed_in_answer(
+    call: &Call,
+    signed_in: &SignedIn,
+    replaces: Option<TokenHash>,
+    is_form: bool,
+    now: Now,
+) -> Response<Body> {
     call.server.methods.signed_in(signed_in.session.method);
     if let Some(old) = replaces {
         call.server.gate.forget_session(&old);
     }
     let csrf = call.server.csrf_value(&signed_in.session.hash).unwrap_or_default();
-    let mut response = match (sent.is_form, &call.want) {
+    let mut response = match (is_form, &call.want) {
         (true, _) | (_, Want::Page { .. }) => call::see_other(&signed_in.return_to),
         (false, Want::Json) => call::ok(),
     };
     let age = signed_in.session.expires_at.since(now.wall);
     call.site.cookies.sign_in(response.headers_mut(), &signed_in.token, &csrf, age);
+    if let Some(known) = &signed_in.known {
+        call.site.cookies.known(response.headers_mut(), known);
+    }
     response
 }

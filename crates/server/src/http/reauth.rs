@@ -72,6 +72,7 @@ async fn mailed(call: &Call, caller: Option<Arc<Principal>>) -> Result<Response<
             email: caller.email.as_ref().map_or("", Email::as_str),
             return_to: to.as_str(),
             link_ttl: call.site.link_ttl,
+            code_ttl: call.site.code_ttl,
             in_demo: call.site.is_demo,
         };
         call::page(StatusCode::OK, pages::check_inbox(&call.site.pages, &page))

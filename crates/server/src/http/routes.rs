@@ -32,6 +32,7 @@ pub enum Handler {
     CallbackPage,
     Callback,
     Password,
+    Code,
     Logout,
     Session,
     Sessions,
@@ -203,8 +204,31 @@ pub const ROUTES: &[Route] = &[
             Reason::LinkExpired,
             Reason::LinkWrongBrowser,
             Reason::LinkReused,
+            Reason::LinkMismatch,
             Reason::UserBanned,
             Reason::CrossSite,
+            Reason::RateLimited,
+            Reason::StoreUnavailable,
+        ],
+        ..PLAIN
+    },
+    Route {
+        handler: Handler::Code,
+        methods: &["POST"],
+        path: "/login/code",
+        csrf: CsrfMode::Origin,
+        summary: "Sign in by the code of the mail: `{code}`, JSON or form, from the browser with the login cookie. \
+                  Five tries; never faster than `login.response_floor`",
+        answers: &[
+            (303, "to the stored `return_to`; session and CSRF cookies"),
+            (200, "JSON callers: `{\"ok\":true}` and the cookies"),
+        ],
+        refusals: &[
+            Reason::CodeInvalid,
+            Reason::LinkMismatch,
+            Reason::UserBanned,
+            Reason::CrossSite,
+            Reason::RateLimited,
             Reason::StoreUnavailable,
         ],
         ..PLAIN

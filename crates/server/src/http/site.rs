@@ -58,6 +58,8 @@ pub struct Site {
     pub response_floor: Duration,
     /// `login.link_ttl`.
     pub link_ttl: Duration,
+    /// How long the code of the same mail works: `login.code_ttl`, never longer than the link.
+    pub code_ttl: Duration,
     /// Whether this is `demo`, whose pages point to the mailbox.
     pub is_demo: bool,
     /// Security headers that the configuration decides.

@@ -35,6 +35,8 @@ struct DeniedPage<'a> {
     reason: Reason,
     heading: &'static str,
     is_fault: bool,
+    /// Whether another code may be typed.
+    is_code: bool,
     wait: Option<String>,
     max_age: Option<String>,
     required: Option<&'a str>,
@@ -55,6 +57,7 @@ pub fn denied(site: &Site, page: &Denied<'_>) -> String {
         reason,
         heading: heading(reason),
         is_fault: reason.is_fault() || reason == Reason::RateLimited,
+        is_code: reason == Reason::CodeInvalid,
         wait: if is_masked { None } else { page.denial.retry_after().map(seconds) },
         max_age: detail.and_then(|detail| detail.max_age_seconds).map(seconds),
         required: detail.and_then(|detail| detail.required.as_deref()),

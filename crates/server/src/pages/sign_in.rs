@@ -42,6 +42,8 @@ pub struct CheckInbox<'a> {
     pub return_to: &'a str,
     /// How long a link is good for.
     pub link_ttl: Duration,
+    /// How long the code in the same mail is good for.
+    pub code_ttl: Duration,
     /// Whether mails end in the demo mailbox.
     pub in_demo: bool,
 }
@@ -49,6 +51,7 @@ pub struct CheckInbox<'a> {
 struct CheckInboxView<'a> {
     email: &'a str,
     valid_for: String,
+    code_valid_for: String,
     in_demo: bool,
 }
 
@@ -62,7 +65,12 @@ struct CheckInboxPage<'a> {
 
 /// "Check your inbox", with what to do if nothing comes.
 pub fn check_inbox(site: &Site, page: &CheckInbox<'_>) -> String {
-    let view = CheckInboxView { email: page.email, valid_for: text::span(page.link_ttl), in_demo: page.in_demo };
+    let view = CheckInboxView {
+        email: page.email,
+        valid_for: text::span(page.link_ttl),
+        code_valid_for: text::span(page.code_ttl),
+        in_demo: page.in_demo,
+    };
     render(&CheckInboxPage { site, page: view, again: site.login_href(page.return_to) })
 }
 
@@ -75,6 +83,8 @@ pub struct Confirm<'a> {
     pub email: &'a Email,
     /// Whether a script presses the button. Off leaves the act to the person (OWASP ASVS 7.6.2).
     pub goes_on: bool,
+    /// Who is signed in here already; shown half-hidden. Signing in ends that session.
+    pub other: Option<&'a Email>,
 }
 
 #[derive(Template)]
@@ -83,12 +93,18 @@ struct ConfirmPage<'a> {
     site: &'a Site,
     page: &'a Confirm<'a>,
     account: String,
+    other: Option<String>,
 }
 
 /// One button that signs in; posts `{base}/login/callback`. Not for other browsers than the one that
 /// asked: those get [`elsewhere`].
 pub fn confirm(site: &Site, page: &Confirm<'_>) -> String {
-    render(&ConfirmPage { site, page, account: text::half_hidden(page.email) })
+    render(&ConfirmPage {
+        site,
+        page,
+        account: text::half_hidden(page.email),
+        other: page.other.map(text::half_hidden),
+    })
 }
 
 #[derive(Template)]

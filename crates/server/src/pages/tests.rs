@@ -79,7 +79,16 @@ fn sessions_page(count: u8, user_agent: Option<&str>) -> String {
 }
 
 fn inbox_page(email: &str, return_to: &str, in_demo: bool) -> String {
-    check_inbox(&site(), &CheckInbox { email, return_to, link_ttl: Duration::from_secs(900), in_demo })
+    check_inbox(
+        &site(),
+        &CheckInbox {
+            email,
+            return_to,
+            link_ttl: Duration::from_secs(900),
+            code_ttl: Duration::from_secs(600),
+            in_demo,
+        },
+    )
 }
 
 fn denied_page(denial: &Denial, return_to: &str) -> String {
@@ -118,8 +127,8 @@ fn samples() -> Vec<(String, String)> {
         ("login-idle", login(&site, &Login { ended: Some(Reason::SessionIdle), ..Login::default() })),
         ("inbox", inbox_page("alice@example.com", "/", false)),
         ("inbox-demo", inbox_page("alice@example.com", "/", true)),
-        ("confirm", confirm(&site, &Confirm { token, email: &email(), goes_on: false })),
-        ("confirm-goes-on", confirm(&site, &Confirm { token, email: &email(), goes_on: true })),
+        ("confirm", confirm(&site, &Confirm { token, email: &email(), goes_on: false, other: None })),
+        ("confirm-goes-on", confirm(&site, &Confirm { token, email: &email(), goes_on: true, other: None })),
         ("elsewhere", elsewhere(&site)),
         ("docs", docs(&site)),
         ("signed-out", signed_out(&site)),
@@ -233,12 +242,12 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
         ("inbox email", Box::new(|text| inbox_page(text, "/", false))),
         ("inbox return_to", Box::new(|text| inbox_page("a@b.test", &format!("/{text}"), false))),
         ("confirm token", {
-            Box::new(|text| confirm(&site, &Confirm { token: text, email: &email(), goes_on: false }))
+            Box::new(|text| confirm(&site, &Confirm { token: text, email: &email(), goes_on: false, other: None }))
         }),
         ("confirm email", {
             Box::new(|text| {
                 let email = Email::from_store(format!("{text}@{text}"));
-                confirm(&site, &Confirm { token: "t", email: &email, goes_on: false })
+                confirm(&site, &Confirm { token: "t", email: &email, goes_on: false, other: None })
             })
         }),
         ("denied required", {
@@ -338,7 +347,7 @@ fn a_dead_link_offers_a_new_one_and_keeps_the_way_back() {
 
 #[test]
 fn the_callback_page_names_the_account_only_in_part() {
-    let html = confirm(&site(), &Confirm { token: "a.b.c", email: &email(), goes_on: false });
+    let html = confirm(&site(), &Confirm { token: "a.b.c", email: &email(), goes_on: false, other: None });
     assert!(html.contains("a•••@example.com") && !html.contains("alice"));
     assert!(html.contains("<input type=\"hidden\" name=\"token\" value=\"a.b.c\">"));
     assert_eq!(html.matches("<button").count(), 1);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// The rows that must be there.
 const ROWS: std::ops::RangeInclusive<u32> = 50..=94;
 
-fn sources(folder: &Path, text: &mut String) {
+pub(crate) fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

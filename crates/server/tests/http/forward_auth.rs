@@ -51,6 +51,7 @@ impl Front {
             Host {
                 clock: Clock::system(),
                 mailer: Some(Mailer::Memory(mailbox.clone())),
+                directory: None,
                 vars: BTreeMap::new(),
                 is_demo: false,
             },

@@ -323,14 +323,24 @@ async fn provoke(reason: Reason) -> Provoked {
         Reason::LinkExpired => stage().await.using_a_link(1, 15 * MINUTE, false).await,
         Reason::LinkWrongBrowser => stage().await.using_a_link(1, Duration::ZERO, true).await,
         Reason::LinkReused => stage().await.using_a_link(2, Duration::ZERO, false).await,
-        Reason::LinkMismatch => NotYet("licenses: the provider's subject of an address"),
-        Reason::CodeInvalid => NotYet("codes beside sign-in links"),
         Reason::LegacyLoginDisabled => stage().await.with_a_password().await,
         Reason::PasswordInvalid => {
             let window = "legacy = { allow = true, cutover_on = \"2027-01-18\" }";
             let stage = Stage::with(|setup| setup.top(window)).await;
             until("the window is open", || stage.world.gate().window() == Window::Open).await;
             stage.with_a_password().await
+        }
+        Reason::LinkMismatch => {
+            let knows = Arc::new(crate::sign_in::magic::Provider::of(&[("ada@example.com", "somebody-else")]));
+            let stage = Stage::with(|setup| setup.directory(knows)).await;
+            let ada = stage.world.user("ada@example.com").await;
+            stage.world.store().set_pending(ada.id, "subject-of-ada".into(), Effects::default()).await.unwrap();
+            stage.using_a_link(1, Duration::ZERO, false).await
+        }
+        Reason::CodeInvalid => {
+            let stage = stage().await;
+            let answer = stage.world.visitor().post("/auth/login/code", &json!({ "code": "0000-0000" })).await;
+            stage.refused(answer)
         }
 
         Reason::ApiKeyNotFound => {
@@ -383,7 +393,16 @@ async fn provoke(reason: Reason) -> Provoked {
         | Reason::WebhookBadPayload => NotYet("license webhooks"),
 
         // Too many requests for links are answered like every other one, or the answer would tell who exists.
-        Reason::RateLimited => NotYet("codes beside sign-in links: five tries"),
+        Reason::RateLimited => {
+            let stage = stage().await;
+            let mut browser = stage.world.visitor();
+            browser.ask_for_link(&stage.world.mailbox, "ada@example.com", "/").await;
+            let mut last = None;
+            for _ in 0..6 {
+                last = Some(browser.post("/auth/login/code", &json!({ "code": "0000-0000" })).await);
+            }
+            stage.refused(last.unwrap())
+        }
 
         Reason::StoreUnavailable => {
             let stage = stage().await;
@@ -416,6 +435,7 @@ async fn provoke(reason: Reason) -> Provoked {
                 apps: Vec::new(),
                 cookies: site.cookies,
                 response_floor: site.response_floor,
+                code_ttl: site.code_ttl,
                 link_ttl: site.link_ttl,
                 is_demo: site.is_demo,
                 headers: site.headers.clone(),
@@ -475,7 +495,7 @@ fn assert_answer(reason: Reason, answer: &Answer) {
     };
     assert!(required.is_none() || body["required"].as_str() == required, "{reason}: {body}");
     assert_eq!(reason == Reason::ReAuthRequired, body["max_age_seconds"] == 300, "{reason}: {body}");
-    let more = ["max_age_seconds", "retry_after", "required"];
+    let more = ["max_age_seconds", "retry_after", "required", "detail"];
     for name in body.as_object().unwrap().keys() {
         assert!(ALWAYS.contains(&&**name) || more.contains(&&**name), "{reason}: {name} is no part of the contract");
     }

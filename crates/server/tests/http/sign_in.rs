@@ -1,8 +1,10 @@
 //! Journey C over real sockets: a person signs in by mail, and what must not work.
 
 mod links;
+pub(crate) mod magic;
 mod return_to;
 mod sessions;
+mod statistics;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A gate with its worker, outbox and mailbox, and the people who use it.
 
-use std::{future::Future, net::IpAddr, time::Duration};
+use std::{future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use doorward_core::{
     audit::AuditRow,
@@ -16,8 +16,12 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::sign_in::{Callback, LinkInput, Peek, SignIn, SignInConfig, SignedIn},
+    flow::{
+        CodeInput,
+        sign_in::{Callback, LinkInput, Peek, SignIn, SignInConfig, SignInParts, SignedIn},
+    },
     mail::{Mailbox, Mailer, outbox::Outbox},
+    rate::MemoryLimits,
     ring::Ring,
 };
 use doorward_store::{CreateUser, Store};
@@ -25,6 +29,7 @@ use tokio::task::JoinHandle;
 
 pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const LINK_TTL: Duration = Duration::from_secs(900);
+pub(super) const CODE_TTL: Duration = Duration::from_secs(600);
 pub(super) const CALLBACK: &str = "https://app.example.com/auth/login/callback";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -64,7 +69,8 @@ impl House {
         store.wait_ready(PATIENCE).await.unwrap();
         let ring = Ring::new(RootSecret::parse(&[1; 32]).unwrap(), store.clone(), clock.clone());
         ring.load().await.unwrap();
-        let (sign_in, worker) = SignIn::new(config(), store.clone(), ring.clone(), clock.clone());
+        let parts = parts(&store, &ring, &clock);
+        let (sign_in, worker) = SignIn::new(config(), parts);
         let outbox = Outbox::new(store.clone(), mailer, clock.clone());
         let sender = outbox.clone();
         let tasks = vec![
@@ -85,7 +91,7 @@ impl House {
     /// Asks for a link in `browser` and gives back the token that the mail brings.
     pub(super) async fn link(&self, email: &str, browser: &mut Browser) -> String {
         let before = self.mailbox.mails().len();
-        browser.ask(self, email, "/reports?x=1");
+        browser.ask(self, email, "/reports?x=1").await;
         within("a mail", self.mailbox.arrived(before + 1)).await;
         let mail = self.mailbox.mails().pop().unwrap();
         assert_eq!(mail.to.as_str(), email.to_lowercase());
@@ -109,13 +115,23 @@ impl House {
     }
 }
 
+/// What a sign-in works with, without a directory.
+pub(super) fn parts(store: &Store, ring: &Ring, clock: &Clock) -> SignInParts {
+    SignInParts {
+        store: store.clone(),
+        ring: ring.clone(),
+        clock: clock.clone(),
+        limits: Arc::new(MemoryLimits::new(clock)),
+        directory: None,
+    }
+}
+
 pub(super) fn config() -> SignInConfig {
     SignInConfig {
-        links_per_client: SignInConfig::LINKS_PER_CLIENT,
         site: "app.example.com".into(),
         callback_url: CALLBACK.into(),
         link_ttl: LINK_TTL,
-        code_ttl: Duration::from_secs(600),
+        code_ttl: CODE_TTL,
         sessions: SessionLimits {
             idle: Duration::from_secs(3600),
             absolute: Duration::from_secs(7 * 86_400),
@@ -131,26 +147,28 @@ pub(super) struct Browser {
     pub(super) ip: IpAddr,
     pub(super) login: Option<OpaqueToken>,
     pub(super) session: Option<TokenHash>,
+    pub(super) known: Option<String>,
 }
 
 impl Browser {
     pub(super) fn at(ip: &str) -> Self {
-        Self { ip: ip.parse().unwrap(), login: None, session: None }
+        Self { ip: ip.parse().unwrap(), login: None, session: None, known: None }
     }
 
     pub(super) fn asker(&self) -> Asker {
         Asker::new(Some(self.ip), Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"))
     }
 
-    pub(super) fn ask(&mut self, house: &House, email: &str, return_to: &str) {
+    pub(super) async fn ask(&mut self, house: &House, email: &str, return_to: &str) {
         let input = LinkInput {
             host: None,
             email: email.to_owned(),
             return_to: return_to.to_owned(),
             browser: self.login.clone(),
+            known: self.known.clone(),
             asker: self.asker(),
         };
-        self.login = Some(house.sign_in.request_link(input).browser);
+        self.login = Some(house.sign_in.request_link(input).await.browser);
     }
 
     pub(super) async fn peek(&self, house: &House, token: &str) -> Result<Peek, Denial> {
@@ -167,7 +185,26 @@ impl Browser {
         let signed_in = house.sign_in.callback(input, house.clock.now()).await?;
         assert_eq!(signed_in.token.hash(), signed_in.session.hash);
         self.session = Some(signed_in.session.hash);
+        self.known.clone_from(&signed_in.known);
         Ok(signed_in)
+    }
+
+    pub(super) async fn type_code(&mut self, house: &House, code: &str) -> Result<SignedIn, Denial> {
+        let input = CodeInput {
+            code: code.to_owned(),
+            browser: self.login.clone(),
+            known: self.known.clone(),
+            replaces: self.session,
+            asker: self.asker(),
+        };
+        let signed_in = house.sign_in.code(input, house.clock.now()).await?;
+        self.session = Some(signed_in.session.hash);
+        self.known.clone_from(&signed_in.known);
+        Ok(signed_in)
+    }
+
+    pub(super) async fn code_refused(&mut self, house: &House, code: &str) -> Reason {
+        self.type_code(house, code).await.unwrap_err().reason
     }
 
     pub(super) async fn refused(&mut self, house: &House, token: &str) -> Reason {
@@ -182,6 +219,14 @@ pub(super) fn token_in(text: &str) -> String {
     let token = links.next().unwrap().to_owned();
     assert!(links.next().is_none(), "one link per mail: {text}");
     token
+}
+
+/// The code of a mail.
+pub(super) fn code_in(text: &str) -> String {
+    let is_code = |word: &&str| {
+        word.len() == 9 && word.as_bytes()[4] == b'-' && word.bytes().all(|b| b == b'-' || b.is_ascii_alphanumeric())
+    };
+    text.lines().find(is_code).unwrap_or_else(|| panic!("no code: {text}")).to_owned()
 }
 
 /// Waits for something that must come.

@@ -24,7 +24,7 @@ crate::on_every_store! {
         let user = house.user(ANNA).await;
         let mut browser = Browser::at("192.0.2.1");
         let token = house.link("Anna@Example.com", &mut browser).await;
-        assert_eq!(browser.peek(&house, &token).await, Ok(Peek::Here { email: user.email.clone() }));
+        assert_eq!(browser.peek(&house, &token).await, Ok(Peek::Here { email: user.email.clone(), user: user.id }));
         house.clock.advance(Duration::from_secs(60));
 
         let signed_in = browser.confirm(&house, &token).await.unwrap();
@@ -70,10 +70,11 @@ crate::on_every_store! {
         let token = house.link(ANNA, &mut browser).await;
         let mut stranger = Browser::at("198.51.100.1");
         assert_eq!(stranger.refused(&house, &token).await, Reason::LinkWrongBrowser);
-        stranger.ask(&house, "nobody@example.com", "/");
-        for _ in 0..10 {
+        stranger.ask(&house, "nobody@example.com", "/").await;
+        for _ in 0..9 {
             assert_eq!(stranger.refused(&house, &token).await, Reason::LinkWrongBrowser);
         }
+        assert_eq!(stranger.refused(&house, &token).await, Reason::RateLimited, "ten a minute for one client");
         assert!(house.store.sessions_of(user.id).await.unwrap().is_empty());
         let refusals = house.audited("link.refused").await;
         assert_eq!(refusals.len(), 3, "written down, but not without end");
@@ -85,19 +86,25 @@ crate::on_every_store! {
         let house = House::over(store).await;
         house.user(ANNA).await;
         let mut browser = Browser::at("192.0.2.1");
+        let older = house.link(ANNA, &mut browser).await;
+        let mut elsewhere = Browser::at("192.0.2.9");
+        let late = house.link(ANNA, &mut elsewhere).await;
         let used = house.link(ANNA, &mut browser).await;
-        let late = house.link(ANNA, &mut browser).await;
-        let older_than_the_newest = browser.confirm(&house, &used).await;
-        assert!(older_than_the_newest.is_ok(), "a newer link does not void an older one");
+        let void = browser.confirm(&house, &older).await.unwrap_err();
+        assert_eq!(void.reason, Reason::LinkInvalid);
+        assert!(void.to_string().contains("a newer link was sent"), "{void}");
+        assert!(void.detail().unwrap().explanation.unwrap().contains("newer link"));
+        assert_eq!(Browser::at("192.0.2.8").refused(&house, &older).await, Reason::LinkWrongBrowser);
+        assert!(browser.confirm(&house, &used).await.is_ok());
         assert_eq!(browser.refused(&house, &used).await, Reason::LinkReused);
         assert_eq!(Browser::at("198.51.100.1").refused(&house, &used).await, Reason::LinkReused);
         assert_eq!(browser.peek(&house, &used).await.unwrap_err().reason, Reason::LinkReused);
 
         house.clock.advance(LINK_TTL - Duration::from_millis(1));
-        assert!(browser.peek(&house, &late).await.is_ok());
+        assert!(elsewhere.peek(&house, &late).await.is_ok(), "another browser's newer link voids nothing");
         house.clock.advance(Duration::from_millis(1));
-        assert_eq!(browser.refused(&house, &late).await, Reason::LinkExpired);
-        assert_eq!(browser.peek(&house, &late).await.unwrap_err().reason, Reason::LinkExpired);
+        assert_eq!(elsewhere.refused(&house, &late).await, Reason::LinkExpired);
+        assert_eq!(elsewhere.peek(&house, &late).await.unwrap_err().reason, Reason::LinkExpired);
     }
 
     async fn fifty_callbacks_at_once_make_exactly_one_session(store: Store) {

@@ -30,7 +30,7 @@ async fn a_link_from_a_real_mail_server_signs_in() {
     let Some(sink) = MailSink::start().await else { return };
     let house = house_mailing_to(&sink.url()).await;
     let mut browser = Browser::at("192.0.2.1");
-    browser.ask(&house, ANNA, "/");
+    browser.ask(&house, ANNA, "/").await;
     let mails = sink.arrived(1).await;
     let mail = &mails[0];
     assert_eq!((mail.from.as_str(), mail.to.as_slice()), ("login@example.com", &[ANNA.to_owned()][..]));
@@ -48,7 +48,7 @@ async fn a_refused_mail_is_tried_again_and_keeps_its_message_id() {
     let Some(sink) = MailSink::start().await else { return };
     sink.refuse(451, 2).await;
     let house = house_mailing_to(&sink.url()).await;
-    Browser::at("192.0.2.1").ask(&house, ANNA, "/");
+    Browser::at("192.0.2.1").ask(&house, ANNA, "/").await;
     for attempts in 1..=2 {
         until("a failed attempt", || house.outbox.stats().retried == attempts).await;
         house.outbox.wake();
@@ -69,7 +69,7 @@ async fn a_mail_that_is_refused_for_good_is_given_up_and_audited() {
     let Some(sink) = MailSink::start().await else { return };
     sink.refuse(550, 1).await;
     let house = house_mailing_to(&sink.url()).await;
-    Browser::at("192.0.2.1").ask(&house, ANNA, "/");
+    Browser::at("192.0.2.1").ask(&house, ANNA, "/").await;
     until("the end of the mail", || house.outbox.stats().given_up == 1).await;
     given_up(&house).await;
     assert!(sink.mails().await.is_empty());
@@ -83,7 +83,7 @@ async fn a_mail_server_that_is_down_delays_nobody_and_a_late_link_is_not_sent_an
     let down = Mailer::Smtp(mailer).ping().await.unwrap_err();
     assert!(!down.is_permanent && down.note.contains("127.0.0.1"), "{down}");
     for n in 0..3 {
-        Browser::at(&format!("192.0.2.{n}")).ask(&house, ANNA, "/");
+        Browser::at(&format!("192.0.2.{n}")).ask(&house, ANNA, "/").await;
     }
     until("the requests", || house.sign_in.stats().mailed == 3).await;
     until("failed attempts", || house.outbox.stats().retried >= 3).await;
@@ -98,7 +98,7 @@ async fn a_mail_server_that_is_down_delays_nobody_and_a_late_link_is_not_sent_an
 async fn no_mail_leaves_in_the_clear_where_tls_is_required() {
     let Some(sink) = MailSink::start().await else { return };
     let house = house_mailing_to(&format!("{}?tls=required", sink.url())).await;
-    Browser::at("192.0.2.1").ask(&house, ANNA, "/");
+    Browser::at("192.0.2.1").ask(&house, ANNA, "/").await;
     until("a failed attempt", || house.outbox.stats().retried == 1).await;
     assert!(sink.mails().await.is_empty());
     let wrapped = SmtpMailer::new(&sink.url().replace("smtp:", "smtps:"), "login@example.com").unwrap();

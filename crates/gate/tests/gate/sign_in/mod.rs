@@ -1,5 +1,6 @@
 //! Journey C: from the request for a link to the session, over every store.
 
+mod codes;
 mod house;
 mod journey;
 mod mail;

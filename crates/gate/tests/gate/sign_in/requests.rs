@@ -9,7 +9,7 @@ use doorward_gate::{
 };
 use doorward_store::Store;
 
-use super::house::{Browser, CALLBACK, House, START, config, until, within};
+use super::house::{Browser, CALLBACK, House, START, config, parts, until, within};
 
 const ANNA: &str = "anna@example.com";
 
@@ -22,7 +22,7 @@ crate::on_every_store! {
         let addresses = ["nobody@example.com", "banned@example.com", "not an address", "a@x.test,b@x.test", ANNA];
         for (n, address) in addresses.into_iter().enumerate() {
             let mut browser = Browser::at(&format!("192.0.2.{n}"));
-            browser.ask(&house, address, "/");
+            browser.ask(&house, address, "/").await;
             assert!(browser.login.is_some(), "{address}");
         }
         within("the one mail", house.mailbox.arrived(1)).await;
@@ -48,14 +48,14 @@ crate::on_every_store! {
         house.user("bert@example.com").await;
         let mut flood = Browser::at("198.51.100.1");
         for _ in 0..20 {
-            flood.ask(&house, "bert@example.com", "/");
+            flood.ask(&house, "bert@example.com", "/").await;
         }
         until("the flood", || house.sign_in.stats().limited == 17).await;
         within("three mails", house.mailbox.arrived(3)).await;
         assert_eq!(house.sign_in.stats().mailed, 3, "one client: three a minute");
 
         for n in 0..20 {
-            Browser::at(&format!("203.0.113.{n}")).ask(&house, "bert@example.com", "/");
+            Browser::at(&format!("203.0.113.{n}")).ask(&house, "bert@example.com", "/").await;
         }
         until("many clients", || house.sign_in.stats().limited == 17 + 18).await;
         within("five mails", house.mailbox.arrived(5)).await;
@@ -70,8 +70,8 @@ crate::on_every_store! {
         let house = House::over(store).await;
         house.sign_in.configure(SignInConfig { allow_sign_up: true, ..config() });
         let mut browser = Browser::at("192.0.2.1");
-        browser.ask(&house, "new@example.com", "/");
-        Browser::at("192.0.2.2").ask(&house, "New@example.com", "/");
+        browser.ask(&house, "new@example.com", "/").await;
+        Browser::at("192.0.2.2").ask(&house, "New@example.com", "/").await;
         within("both mails", house.mailbox.arrived(2)).await;
         let users = house.store.users(None, 10).await.unwrap();
         assert_eq!(users.len(), 1);
@@ -99,20 +99,20 @@ crate::on_every_store! {
 #[tokio::test]
 async fn what_was_asked_before_the_stop_is_still_mailed_and_a_full_queue_drops_the_rest() {
     let house = House::over(Store::memory()).await;
-    let (sign_in, worker) = SignIn::new(config(), house.store.clone(), house.ring.clone(), house.clock.clone());
+    let (sign_in, worker) = SignIn::new(config(), parts(&house.store, &house.ring, &house.clock));
     let house = HouseWithoutWorker { sign_in, house };
     for n in 0..1_030_u32 {
         let email = format!("user{n}@example.com");
         if n % 100 == 0 {
             house.house.user(&email).await;
         }
-        house.ask(&format!("2001:db8:{n:x}::1"), &email);
+        house.ask(&format!("2001:db8:{n:x}::1"), &email).await;
     }
     assert_eq!(house.sign_in.stats().dropped, 6);
     within("the worker", worker.run(std::future::ready(()))).await;
     let stats = house.sign_in.stats();
     assert_eq!((stats.mailed, stats.unknown, stats.dropped), (11, 1_013, 6));
-    house.ask("192.0.2.1", "late@example.com");
+    house.ask("192.0.2.1", "late@example.com").await;
     assert_eq!(house.sign_in.stats().dropped, 7, "after the stop nothing pretends to be on its way");
 }
 
@@ -122,16 +122,17 @@ struct HouseWithoutWorker {
 }
 
 impl HouseWithoutWorker {
-    fn ask(&self, ip: &str, email: &str) {
+    async fn ask(&self, ip: &str, email: &str) {
         let browser = Browser::at(ip);
         let input = doorward_gate::flow::sign_in::LinkInput {
             host: None,
             email: email.to_owned(),
             return_to: "/".into(),
             browser: None,
+            known: None,
             asker: browser.asker(),
         };
-        self.sign_in.request_link(input);
+        self.sign_in.request_link(input).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::world::{Request, Setup, World, json as body, outcome};
 const FLOOR: Duration = Duration::from_millis(250);
 
 #[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

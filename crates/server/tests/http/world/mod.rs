@@ -25,7 +25,7 @@ mod request;
 mod surface;
 mod tests;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use doorward::{
     config::Config,
@@ -40,6 +40,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
+    flow::SubjectDirectory,
     gate::Gate,
     mail::{Mailbox, Mailer},
 };
@@ -77,6 +78,7 @@ pub(crate) struct Setup {
     /// In place of the testkit's issuer.
     issuers: Option<String>,
     upstream: Option<String>,
+    directory: Option<Arc<dyn SubjectDirectory>>,
     clock: Clock,
 }
 
@@ -93,6 +95,7 @@ impl Setup {
             app: "headers = { email = \"Remote-Email\" }\n".to_owned(),
             issuers: None,
             upstream: None,
+            directory: None,
             clock: Clock::manual(Timestamp::from_secs(NOW)),
         }
     }
@@ -145,6 +148,12 @@ impl Setup {
         self
     }
 
+    /// Somebody who knows the subjects of mail addresses.
+    pub(crate) fn directory(mut self, directory: Arc<dyn SubjectDirectory>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
     /// Another clock.
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -161,8 +170,13 @@ impl Setup {
         let vars = BTreeMap::new();
         let config = Config::parse(&text, &file, &vars).unwrap_or_else(|problems| panic!("{problems}"));
         let mailbox = Mailbox::new();
-        let host =
-            Host { clock: self.clock.clone(), mailer: Some(Mailer::Memory(mailbox.clone())), vars, is_demo: false };
+        let host = Host {
+            clock: self.clock.clone(),
+            mailer: Some(Mailer::Memory(mailbox.clone())),
+            directory: self.directory.clone(),
+            vars,
+            is_demo: false,
+        };
         let running = lifecycle::start(&config, host).await.unwrap();
         running.server.gate.store().wait_ready(PATIENCE).await.unwrap();
         until("the key ring is loaded", || running.server.gate.csrf_keys().is_some()).await;

@@ -1,0 +1,625 @@
+//! The step scenarios of `vectors/own/scenarios.json`, and what goes with them: codes, newer links, pending
+//! users, limits, known browsers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use doorward_core::{
+    effects::Effects,
+    user::{Email, LinkStatus},
+};
+use doorward_gate::flow::{DirectoryFault, SubjectAnswer, SubjectDirectory};
+use doorward_testkit::{neighbour, postgres, wire::Answer};
+use serde_json::{Value, json};
+
+use super::{LOGIN, RULES, SID, confirm, link, links::now, set, statistics};
+use crate::world::{Caller, Request, Setup, World, json as body, outcome};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const KNOWN: &str = "__Host-doorward_known";
+const ADA: &str = "ada@example.com";
+
+/// A license provider that knows the subjects of some addresses.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    subjects: Mutex<BTreeMap<String, String>>,
+    is_down: AtomicBool,
+}
+
+impl Provider {
+    pub(crate) fn of(subjects: &[(&str, &str)]) -> Self {
+        let subjects = subjects.iter().map(|&(email, subject)| (email.to_owned(), subject.to_owned())).collect();
+        Self { subjects: Mutex::new(subjects), is_down: AtomicBool::new(false) }
+    }
+}
+
+impl SubjectDirectory for Provider {
+    fn subject_of<'a>(&'a self, email: &'a Email) -> SubjectAnswer<'a> {
+        Box::pin(async move {
+            if self.is_down.load(Ordering::SeqCst) {
+                return Err(DirectoryFault("connection refused".to_owned()));
+            }
+            Ok(self.subjects.lock().unwrap().get(email.as_str()).cloned())
+        })
+    }
+}
+
+/// A world in which only those have an account who were given one.
+async fn closed() -> World {
+    Setup::of(RULES).login("response_floor = \"0s\"").start().await
+}
+
+/// The code in the latest mail to `email`.
+fn code(world: &World, email: &str) -> String {
+    let mails = world.mailbox.mails();
+    let mail = mails.iter().rfind(|mail| mail.to.as_str() == email).unwrap();
+    let is_code = |line: &&str| line.len() == 9 && line.as_bytes()[4] == b'-';
+    mail.text.lines().find(is_code).unwrap_or_else(|| panic!("no code: {}", mail.text)).to_owned()
+}
+
+async fn type_code(browser: &mut Caller, code: &str) -> Answer {
+    browser.post("/auth/login/code", &json!({ "code": code })).await
+}
+
+async fn ask(browser: &mut Caller, email: &str) -> Answer {
+    browser.post("/auth/login/request-link", &json!({ "email": email })).await
+}
+
+async fn audited(world: &World, kind: &str) -> Vec<Value> {
+    let rows = world.store().audit_tail(0, 10_000).await.unwrap();
+    let details = rows.into_iter().filter(|row| row.kind == kind).filter_map(|row| row.detail);
+    details.map(|detail| serde_json::from_str(&detail).unwrap()).collect()
+}
+
+/// Waits until the requests for links so far have been worked off.
+async fn worked_off(world: &World, count: u64) {
+    crate::door::until("the requests are worked off", || {
+        let stats = world.server().sign_in.stats();
+        let all =
+            [stats.mailed, stats.malformed, stats.unknown, stats.banned, stats.limited, stats.dropped, stats.failed];
+        all.iter().sum::<u64>() >= count
+    })
+    .await;
+}
+
+/// Which test drives which scenario of the vector.
+const SCENARIOS: [(u64, &str); 27] = [
+    (1, "scanners_of_all_kinds_burn_nothing_and_get_nothing"),
+    (2, "scanners_of_all_kinds_burn_nothing_and_get_nothing"),
+    (3, "scanners_of_all_kinds_burn_nothing_and_get_nothing"),
+    (4, "the_code_from_the_mail_signs_in_the_browser_that_asked_and_no_other"),
+    (5, "a_hundred_presses_of_one_button_are_one_session"),
+    (6, "a_link_works_once_and_in_its_time"),
+    (7, "a_newer_link_of_the_same_browser_voids_the_older_one_and_a_strangers_voids_nothing"),
+    (8, "a_link_works_once_and_in_its_time"),
+    (9, "nobody_can_time_whether_an_address_is_known"),
+    (10, "odd_addresses_get_one_mail_at_most_and_only_to_themselves"),
+    (11, "a_foreign_host_gets_no_link"),
+    (12, "a_sign_in_ends_at_the_local_address_that_was_asked_for_or_at_the_root"),
+    (13, "a_flood_for_one_address_keeps_nobody_out_who_has_signed_in_before"),
+    (14, "a_slash_64_is_one_client_and_forwarding_headers_of_strangers_are_nothing"),
+    (15, "a_mail_server_that_is_down_delays_nobody_and_a_late_link_is_not_sent_any_more"),
+    (16, "a_token_altered_in_any_character_is_invalid_for_one_reason"),
+    (17, "a_token_of_another_installation_is_invalid"),
+    (18, "a_session_is_no_link_and_a_link_is_no_session"),
+    // Documented in docs/decisions/0012: a restored link works until its end, which this pins.
+    (19, "a_link_works_once_and_in_its_time"),
+    (20, "fifty_callbacks_at_once_make_exactly_one_session"),
+    (21, "a_sign_in_that_was_answered_outlives_a_kill"),
+    (22, "the_page_of_a_link_keeps_its_token_to_itself"),
+    (23, "a_ban_between_mail_and_click_keeps_the_person_out"),
+    (24, "scanners_of_all_kinds_burn_nothing_and_get_nothing"),
+    (25, "somebody_else_who_is_signed_in_is_asked_first"),
+    (26, "a_ban_or_change_between_mail_and_click_voids_the_link"),
+    (27, "odd_addresses_get_one_mail_at_most_and_only_to_themselves"),
+];
+
+#[test]
+fn every_scenario_of_the_vector_has_a_test_that_drives_it() {
+    let root = neighbour::repository();
+    let file: Value =
+        serde_json::from_str(&fs::read_to_string(root.join("vectors/own/scenarios.json")).unwrap()).unwrap();
+    let numbers: Vec<u64> =
+        file["magic_link"].as_array().unwrap().iter().map(|row| row["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, SCENARIOS.map(|(n, _)| n));
+    let mut code = String::new();
+    crate::attacks::sources(&root.join("crates"), &mut code);
+    for (n, test) in SCENARIOS {
+        assert!(code.contains(&format!("fn {test}(")), "SCN.magic {n}: {test} does not exist");
+    }
+}
+
+#[tokio::test]
+async fn scanners_of_all_kinds_burn_nothing_and_get_nothing() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let (mut browser, token) = link(&world, ADA).await;
+    let target = format!("/auth/login/callback?token={token}");
+    for n in 0..20 {
+        let from = format!("198.51.100.{}", n % 5);
+        let agent = ["Slackbot-LinkExpanding 1.0", "Mozilla/5.0 (Windows) SafeLinks", "Teams/1.0"][n % 3];
+        for method in ["HEAD", "GET"] {
+            let mut scanner = world.visitor().with("X-Forwarded-For", &from).with("User-Agent", agent);
+            let page = scanner.ask(Request::new(method, &target).with("Sec-Purpose", "prefetch")).await;
+            assert_eq!(outcome(&page), (200, None));
+            assert!(!page.text().contains("<form"), "nothing to press elsewhere: {}", page.text());
+            // One that runs the script and presses the button all the same.
+            if n < 5 {
+                let pressed = scanner.post_form("/auth/login/callback", &format!("token={token}")).await;
+                assert_eq!(outcome(&pressed), (403, Some("link_wrong_browser")));
+                assert_eq!(set(&pressed, SID), None);
+            }
+        }
+    }
+    // The browser itself fetches ahead of its person: a page, but none that goes on by itself.
+    for header in ["prefetch", "prefetch;prerender"] {
+        let ahead = browser.ask(Request::get(&target).with("Sec-Purpose", header)).await;
+        assert!(ahead.text().contains("<form") && !ahead.text().contains("data-go-on"), "{}", ahead.text());
+    }
+    let page = browser.get(&target).await;
+    assert!(page.text().contains("data-go-on"), "{}", page.text());
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+    let sessions = audited(&world, "session.created").await;
+    assert_eq!(sessions.len(), 1);
+}
+
+#[tokio::test]
+async fn the_code_from_the_mail_signs_in_the_browser_that_asked_and_no_other() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    let token = browser.ask_for_link(&world.mailbox, ADA, "/reports?x=1").await;
+    let code = code(&world, ADA);
+    let elsewhere = world.visitor().get(&format!("/auth/login/callback?token={token}")).await;
+    assert!(elsewhere.text().contains("Type the code"), "{}", elsewhere.text());
+
+    let mut other = world.visitor();
+    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "no login cookie");
+    ask(&mut other, "mallory@example.com").await;
+    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "another browser's");
+
+    let typed = format!(" {}", code.to_lowercase().replace('-', " "));
+    let form = format!("code={}", url::form_urlencoded::byte_serialize(typed.as_bytes()).collect::<String>());
+    let done = browser.post_form("/auth/login/code", &form).await;
+    assert_eq!((outcome(&done), done.header("location")), ((303, None), Some("/reports?x=1")));
+    assert_eq!(body(&browser.get("/auth/session").await)["method"], "code");
+    assert_eq!(set(&done, LOGIN).map(|(has_value, _)| has_value), Some(false));
+    let mut again = browser.clone();
+    assert_eq!(outcome(&confirm(&mut again, &token).await), (409, Some("link_reused")), "code and link are one");
+    assert_eq!(outcome(&type_code(&mut again, &code).await), (401, Some("code_invalid")));
+}
+
+#[tokio::test]
+async fn a_code_ends_after_ten_minutes_and_its_link_later() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    let token = browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let code = code(&world, ADA);
+    world.advance(10 * MINUTE).await;
+    assert_eq!(outcome(&type_code(&mut browser, &code).await), (401, Some("code_invalid")));
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn five_wrong_codes_are_the_end_whether_or_not_there_is_such_a_user() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut answers = Vec::new();
+    for (n, email) in [ADA, "nobody@example.com"].into_iter().enumerate() {
+        let mut browser = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        ask(&mut browser, email).await;
+        worked_off(&world, n as u64 + 1).await;
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let answer = type_code(&mut browser, "0000-0000").await;
+            let limit = answer.header("ratelimit").map(str::to_owned);
+            let retry = answer.header("retry-after").map(str::to_owned);
+            seen.push((answer.status, answer.header("x-doorward-reason").map(str::to_owned), limit, retry));
+        }
+        answers.push((browser, seen));
+    }
+    assert_eq!(answers[0].1, answers[1].1);
+    let statuses: Vec<u16> = answers[0].1.iter().map(|answer| answer.0).collect();
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
+    assert_eq!(answers[0].1[5].2.as_deref(), Some("\"code-browser\";r=0;t=120"));
+    assert_eq!(answers[0].1[5].3.as_deref(), Some("120"));
+    let (browser, _) = &mut answers[0];
+    let right = code(&world, ADA);
+    assert_eq!(outcome(&type_code(browser, &right).await), (429, Some("rate_limited")), "the right one too");
+    world.advance(2 * MINUTE).await;
+    assert_eq!(outcome(&type_code(browser, &right).await), (401, Some("code_invalid")), "the store has counted");
+    // Another mail, another code.
+    browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let right = code(&world, ADA);
+    assert_eq!(type_code(browser, &right).await.status, 200);
+    let limited = audited(&world, "rate.limited").await;
+    assert_eq!(limited.iter().filter(|row| row["limit"] == "code-browser").count(), 2, "{limited:?}");
+}
+
+#[tokio::test]
+async fn guessing_at_once_gains_nothing() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let right = code(&world, ADA);
+    let guesses = (0..40).map(|n| {
+        let mut browser = browser.clone().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        async move { outcome(&type_code(&mut browser, "0000-0000").await).0 }
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 5);
+    assert_eq!(answers.iter().filter(|status| **status == 429).count(), 35);
+    world.advance(2 * MINUTE).await;
+    assert_eq!(outcome(&type_code(&mut browser, &right).await), (401, Some("code_invalid")));
+}
+
+/// Presses the button a hundred times at once; how each answered.
+async fn press_a_hundred_times(world: &World) -> Vec<(u16, Option<String>)> {
+    let (browser, token) = link(world, ADA).await;
+    let presses = (0..100).map(|_| {
+        let (mut browser, token) = (browser.clone(), token.clone());
+        async move {
+            let answer = confirm(&mut browser, &token).await;
+            (answer.status, answer.header("x-doorward-reason").map(str::to_owned))
+        }
+    });
+    let mut answers = futures_util::future::join_all(presses).await;
+    answers.sort_unstable();
+    let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+    assert_eq!(world.store().sessions_of(user.id).await.unwrap().len(), 1);
+    answers
+}
+
+#[tokio::test]
+async fn a_hundred_presses_of_one_button_are_one_session() {
+    let world = World::start(RULES).await;
+    let answers = press_a_hundred_times(&world).await;
+    assert_eq!(answers[0], (200, None));
+    assert!(answers[1..].iter().all(|answer| *answer == (409, Some("link_reused".to_owned()))), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_hundred_presses_of_one_button_are_one_session_over_postgresql_too() {
+    let Some(database) = postgres::shared() else { return };
+    let store =
+        format!("url = \"{}\"\n[secrets]\nroot = \"only for this test, only for this test\"", database.database());
+    let world = Setup::of(RULES).store(&store).start().await;
+    let answers = press_a_hundred_times(&world).await;
+    assert_eq!(answers[0], (200, None));
+    assert!(answers[1..].iter().all(|answer| *answer == (409, Some("link_reused".to_owned()))), "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_newer_link_of_the_same_browser_voids_the_older_one_and_a_strangers_voids_nothing() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    let older = browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let newer = browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    world.visitor().with("X-Forwarded-For", "203.0.113.1").ask_for_link(&world.mailbox, ADA, "/").await;
+    let refused = confirm(&mut browser, &older).await;
+    assert_eq!(outcome(&refused), (401, Some("link_invalid")));
+    assert!(body(&refused)["detail"].as_str().unwrap().contains("newer link"), "{refused:?}");
+    let page =
+        browser.ask(Request::get(format!("/auth/login/callback?token={older}")).with("Accept", "text/html")).await;
+    assert!(page.status == 401 && page.text().contains("A newer link was sent"), "{}", page.text());
+    assert_eq!(confirm(&mut browser, &newer).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_pending_user_is_promoted_with_the_first_sign_in_or_stopped_by_a_mismatch() {
+    let provider = Arc::new(Provider::of(&[(ADA, "subject-of-ada"), ("bob@example.com", "somebody-else")]));
+    let setup = Setup::of(RULES).login("response_floor = \"0s\"");
+    let world = setup.directory(Arc::clone(&provider) as Arc<dyn SubjectDirectory>).start().await;
+    let store = world.store();
+    let mut ids = BTreeMap::new();
+    for name in ["ada", "bob", "carl"] {
+        let user = world.user(&format!("{name}@example.com")).await;
+        store.set_pending(user.id, format!("subject-of-{name}"), Effects::default()).await.unwrap();
+        ids.insert(name, user.id);
+    }
+    let user = async |name: &str| store.user(ids[name]).await.unwrap().unwrap();
+
+    // Down: nobody is held up, and stays pending.
+    provider.is_down.store(true, Ordering::SeqCst);
+    let (mut browser, token) = link(&world, ADA).await;
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+    assert_eq!(user("ada").await.link_status, Some(LinkStatus::PendingVerify));
+    provider.is_down.store(false, Ordering::SeqCst);
+
+    let (mut browser, token) = link(&world, ADA).await;
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+    let ada = user("ada").await;
+    assert_eq!((ada.link_status, ada.external_subject.as_deref()), (Some(LinkStatus::Linked), Some("subject-of-ada")));
+
+    for _ in 0..2 {
+        let (mut browser, token) = link(&world, "bob@example.com").await;
+        let refused = confirm(&mut browser, &token).await;
+        assert_eq!(outcome(&refused), (409, Some("link_mismatch")));
+        assert_eq!(set(&refused, SID), None);
+        let page = browser.ask(
+            Request::new("POST", "/auth/login/callback")
+                .with("Content-Type", "application/x-www-form-urlencoded")
+                .with("Accept", "text/html")
+                .body(format!("token={token}")),
+        );
+        assert!(page.await.text().contains("This account could not be linked"));
+    }
+    assert_eq!(user("bob").await.link_status, Some(LinkStatus::Mismatch));
+    assert!(store.sessions_of(ids["bob"]).await.unwrap().is_empty());
+    let rows = audited(&world, "link.mismatch").await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["candidate_subject"], &rows[0]["attempted_subject"]),
+        (&json!("subject-of-bob"), &json!("somebody-else"))
+    );
+
+    // Known to nobody there: no conflict.
+    let (mut browser, token) = link(&world, "carl@example.com").await;
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+    assert_eq!(user("carl").await.link_status, Some(LinkStatus::PendingVerify));
+}
+
+#[tokio::test]
+async fn a_flood_for_one_address_keeps_nobody_out_who_has_signed_in_before() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut ada = world.visitor();
+    let token = ada.ask_for_link(&world.mailbox, ADA, "/").await;
+    let done = confirm(&mut ada, &token).await;
+    assert_eq!(set(&done, KNOWN), Some((true, "Path=/; Max-Age=7776000; HttpOnly; Secure; SameSite=Lax".to_owned())));
+    assert!(!ada.cookie(KNOWN).unwrap().contains("ada"));
+    ada.post("/auth/logout", &json!({})).await;
+    assert!(ada.cookie(KNOWN).is_some(), "it outlives the session");
+
+    for n in 0..100 {
+        let mut stranger = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        assert_eq!(ask(&mut stranger, ADA).await.text(), r#"{"ok":true}"#);
+    }
+    worked_off(&world, 101).await;
+    let mails = world.mailbox.mails().len();
+    assert_eq!(mails, 5, "one was her own");
+    // Also behind the address whose own budget is spent.
+    for _ in 0..5 {
+        let token = ada.ask_for_link(&world.mailbox, ADA, "/").await;
+        assert_eq!(confirm(&mut ada, &token).await.status, 200);
+        ada.post("/auth/logout", &json!({})).await;
+    }
+    ask(&mut ada, ADA).await;
+    worked_off(&world, 107).await;
+    assert_eq!(world.mailbox.mails().len(), mails + 5, "this budget has an end as well");
+    // It is hers alone: in a browser that is known for another address it counts for nothing.
+    world.user("bob@example.com").await;
+    ask(&mut ada.clone(), "bob@example.com").await;
+    worked_off(&world, 108).await;
+    assert_eq!(world.mailbox.mails().len(), mails + 6);
+    let rows = audited(&world, "rate.limited").await;
+    assert!(rows.iter().any(|row| row["limit"] == "link-address" && row["address_hash"].is_string()), "{rows:?}");
+    assert!(rows.len() <= 4, "throttled: {rows:?}");
+    assert!(rows.iter().all(|row| !row.to_string().contains("ada@")), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_slash_64_is_one_client_and_forwarding_headers_of_strangers_are_nothing() {
+    let world = closed().await;
+    let mut count = 0;
+    let mut limited = async |from: &str, world: &World| {
+        count += 1;
+        let mut caller = world.visitor().with("X-Forwarded-For", from);
+        ask(&mut caller, &format!("user{count}@example.com")).await;
+        worked_off(world, count).await;
+        world.server().sign_in.stats().limited
+    };
+    for n in 0..20 {
+        limited(&format!("2001:db8:1:2:{n:x}::{n:x}"), &world).await;
+    }
+    assert_eq!(limited("2001:db8:1:2:ffff::1", &world).await, 18);
+    assert_eq!(limited("2001:db8:1:3::1", &world).await, 18, "the next network is another client");
+    world.stop().await;
+
+    let world = Setup::of(RULES).login("response_floor = \"0s\"").listen("trusted_proxies = []").start().await;
+    let junk = json!({ "token": "a.b.c" });
+    let mut seen = Vec::new();
+    for n in 0..12 {
+        let mut stranger = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        seen.push(stranger.post("/auth/login/callback", &junk).await);
+    }
+    let statuses: Vec<u16> = seen.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [vec![401; 10], vec![429; 2]].concat());
+    let budget = |n: usize| (seen[n].header("ratelimit-policy"), seen[n].header("ratelimit"));
+    assert_eq!(budget(0), (Some("\"callback\";q=10;w=60"), Some("\"callback\";r=9;t=6")));
+    assert_eq!(budget(10), (Some("\"callback\";q=10;w=60"), Some("\"callback\";r=0;t=6")));
+    assert_eq!((outcome(&seen[10]), seen[10].header("retry-after")), ((429, Some("rate_limited")), Some("6")));
+}
+
+#[tokio::test]
+async fn junk_from_one_network_keeps_no_holder_of_a_link_out() {
+    let world = World::start(RULES).await;
+    let (mut browser, token) = link(&world, ADA).await;
+    for _ in 0..12 {
+        world.visitor().post("/auth/login/callback", &json!({ "token": "a.b.c" })).await;
+    }
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn made_up_session_cookies_meet_a_limit_that_known_ones_do_not() {
+    let world = World::start(RULES).await;
+    let mut ada = world.browser(ADA).await;
+    assert_eq!(ada.get("/x").await.status, 200);
+    let mut statuses = BTreeMap::new();
+    for n in 0..130 {
+        let made_up = format!("{SID}={:0>43}", format!("{n}A").replace('A', "A"));
+        let answer = world.anonymous().with("Cookie", &made_up).get("/x").await;
+        *statuses.entry(outcome(&answer).1.map(str::to_owned)).or_insert(0) += 1;
+    }
+    let count = |code: &str| statuses.get(&Some(code.to_owned())).copied().unwrap_or(0);
+    assert_eq!((count("session_unknown"), count("rate_limited")), (120, 10), "{statuses:?}");
+    let unclear =
+        world.anonymous().with("Cookie", &format!("{SID}={}", "B".repeat(42) + "A")).get("/auth/session").await;
+    assert_eq!(outcome(&unclear), (429, Some("rate_limited")), "cannot tell is not nobody");
+    assert_eq!(unclear.header("ratelimit-policy"), Some("\"unknown-credential\";q=120;w=60"));
+    assert_eq!(ada.get("/x").await.status, 200);
+}
+
+#[tokio::test]
+async fn odd_addresses_get_one_mail_at_most_and_only_to_themselves() {
+    let world = World::start(RULES).await;
+    let long = format!("{}@example.com", "a".repeat(300));
+    let odd = [
+        "a@example.com,b@example.com",
+        "\"a@evil.example\"@example.com",
+        "\"\"e@attacker.example\"@victim.example",
+        "a@example.com\r\nBcc: b@example.com",
+        "<b>a</b>@example.com",
+        "a@b@example.com",
+        "ä@example.com",
+        long.as_str(),
+    ];
+    for (n, email) in odd.iter().enumerate() {
+        let mut browser = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        assert_eq!(ask(&mut browser, email).await.text(), r#"{"ok":true}"#, "{email}");
+    }
+    for (n, email) in ["  ADA@Example.COM ", "x@xn--bcher-kva.example"].iter().enumerate() {
+        ask(&mut world.visitor().with("X-Forwarded-For", &format!("198.51.100.{n}")), email).await;
+    }
+    worked_off(&world, 10).await;
+    crate::door::until("the mails arrive", || world.mailbox.mails().len() == 2).await;
+    let to: BTreeSet<String> = world.mailbox.mails().iter().map(|mail| mail.to.as_str().to_owned()).collect();
+    assert_eq!(to, BTreeSet::from([ADA.to_owned(), "x@xn--bcher-kva.example".to_owned()]));
+    assert_eq!(world.server().sign_in.stats().malformed, odd.len() as u64);
+}
+
+#[tokio::test]
+async fn a_foreign_host_gets_no_link() {
+    let world = World::start(RULES).await;
+    let request = Request::new("POST", "/auth/login/request-link").to("evil.example");
+    let refused =
+        world.visitor().ask(request.with("Content-Type", "application/json").body(r#"{"email":"a@b.example"}"#)).await;
+    assert_eq!(outcome(&refused), (421, Some("host_unknown")));
+    let (_, _) = link(&world, ADA).await;
+    let text = world.mailbox.mails()[0].text.clone();
+    assert!(text.contains("https://app.example/auth/login/callback?token=") && !text.contains("evil"), "{text}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_installation_is_invalid() {
+    let (one, other) = (World::start(RULES).await, World::start(RULES).await);
+    let (browser, token) = link(&one, ADA).await;
+    let (elsewhere, _) = link(&other, ADA).await;
+    let mut thief = other.visitor().with("Cookie", &format!("{}; {}", browser.cookies(), ""));
+    assert_eq!(outcome(&confirm(&mut thief, &token).await), (401, Some("link_invalid")));
+    assert_eq!(outcome(&confirm(&mut elsewhere.clone(), &token).await), (401, Some("link_invalid")));
+}
+
+#[tokio::test]
+async fn a_session_is_no_link_and_a_link_is_no_session() {
+    let world = World::start(RULES).await;
+    let ada = world.browser(ADA).await;
+    let session = ada.cookie(SID).unwrap().to_owned();
+    let (mut browser, token) = link(&world, "bob@example.com").await;
+    assert_eq!(outcome(&confirm(&mut browser, &session).await), (401, Some("link_invalid")));
+    let as_session = world.anonymous().with("Cookie", &format!("{SID}={token}")).get("/x").await;
+    assert_eq!(outcome(&as_session), (401, Some("session_unknown")));
+    let as_bearer = world.bearer(&token).get("/x").await;
+    assert_eq!(as_bearer.status, 401);
+}
+
+#[tokio::test]
+async fn the_page_of_a_link_keeps_its_token_to_itself() {
+    let world = World::start(RULES).await;
+    let (mut browser, token) = link(&world, ADA).await;
+    let page = browser.get(&format!("/auth/login/callback?token={token}")).await;
+    assert_eq!(page.header("cache-control"), Some("no-store"));
+    assert_eq!(page.header("referrer-policy"), Some("strict-origin"), "an origin has no query");
+    let text = page.text();
+    let script = text.split("<script src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let script = browser.get(script).await.text();
+    assert!(script.contains("history.replaceState"), "{script}");
+    assert!(!text.contains("http://") && !text.contains("https://"), "nothing is loaded from elsewhere: {text}");
+}
+
+#[tokio::test]
+async fn somebody_else_who_is_signed_in_is_asked_first() {
+    let world = World::start(RULES).await;
+    let mut bob = world.browser("bob@example.com").await;
+    let before = bob.clone();
+    let token = bob.ask_for_link(&world.mailbox, ADA, "/").await;
+    let target = format!("/auth/login/callback?token={token}");
+    let page = bob.get(&target).await.text();
+    assert!(!page.contains("data-go-on") && page.contains("b•••@example.com"), "{page}");
+    let own = world.visitor();
+    let mut ada = own;
+    ada.sign_in(&world.mailbox, ADA).await;
+    world.advance(MINUTE).await;
+    let again = ada.ask_for_link(&world.mailbox, ADA, "/").await;
+    let page = ada.get(&format!("/auth/login/callback?token={again}")).await.text();
+    assert!(page.contains("data-go-on"), "the same person need not be asked: {page}");
+
+    assert_eq!(confirm(&mut bob, &token).await.status, 200);
+    assert_ne!(bob.cookie(SID), before.cookie(SID));
+    assert_eq!(body(&bob.get("/auth/session").await)["user"]["email"], ADA);
+    assert_eq!(before.clone().get("/x").await.status, 401, "the old session has ended");
+}
+
+#[tokio::test]
+async fn nobody_can_time_whether_an_address_is_known() {
+    const PAIRS: usize = 1000;
+    // The floor is off: what is measured is the work.
+    let world = closed().await;
+    for n in 0..8 {
+        world.user(&format!("known{n}@example.com")).await;
+    }
+    let mut series: [Vec<f64>; 2] = Default::default();
+    for n in 0..PAIRS {
+        // Interleaved, each first as often as second; from clients and to addresses within their limits and over
+        // them, in both series alike.
+        for kind in [n % 2, 1 - n % 2] {
+            let name = if kind == 0 { "known" } else { "other" };
+            let email = format!("{name}{}@example.com", n % 8);
+            let mut browser = world.visitor().with("X-Forwarded-For", &format!("10.{}.{}.{kind}", n / 200, n % 200));
+            let started = now();
+            let answer = ask(&mut browser, &email).await;
+            series[kind].push(started.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(answer.status, 200);
+        }
+    }
+    let [known, unknown] = &series;
+    let superiority = statistics::superiority(known, unknown);
+    let z = statistics::z(superiority, PAIRS, PAIRS);
+    let apart = statistics::median(known) - statistics::median(unknown);
+    eprintln!(
+        "FIGURE known against unknown: P(known > unknown) = {superiority:.3}, z = {z:.1}, medians {apart:.3} ms apart"
+    );
+    assert!((0.44..=0.56).contains(&superiority), "{superiority} z {z}");
+    assert!(apart.abs() < 0.5, "{apart} ms");
+}
+
+#[tokio::test]
+async fn twenty_tries_of_each_kind_behind_the_floor_spread_by_less_than_fifty_milliseconds() {
+    let world = Setup::of(RULES).login("response_floor = \"250ms\"").start().await;
+    world.user(ADA).await;
+    let mut series: [Vec<f64>; 2] = Default::default();
+    for n in 0..20 {
+        for kind in [n % 2, 1 - n % 2] {
+            let email = if kind == 0 { ADA } else { "nobody@example.com" };
+            let mut browser = world.visitor().with("X-Forwarded-For", &format!("10.0.{n}.{kind}"));
+            let started = now();
+            ask(&mut browser, email).await;
+            series[kind].push(started.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    for times in &series {
+        assert!(times.iter().all(|took| *took >= 250.0), "{times:?}");
+        assert!(statistics::deviation(times) < 50.0, "{times:?}");
+    }
+}
