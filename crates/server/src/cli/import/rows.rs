@@ -185,6 +185,10 @@ fn by_name(path: &Path) -> Option<Format> {
 }
 
 fn json_row(line: &str) -> Result<Row, String> {
+    // An array would be read as the members in their order.
+    if !line.trim_start().starts_with('{') {
+        return Err("not a JSON object".to_owned());
+    }
     // The library's words name members and positions; a value is never part of them for the types used here.
     serde_json::from_str(line).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
