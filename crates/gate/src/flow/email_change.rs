@@ -214,11 +214,12 @@ impl EmailChanges {
         let keys = self.0.ring.keys(Purpose::Link)?;
         let claims = link::parse_token(token, &keys, now)?;
         let invalid = |note: &str| Denial::from(Reason::LinkInvalid).with_note(note);
+        // The user first: one who has changed already is then met with the link that was used for it.
+        let user = self.0.store.user(claims.user).await?.ok_or_else(|| invalid("the user is gone"))?;
         let link = self.0.store.link(claims.link).await?.ok_or_else(|| invalid("no such link"))?;
         if link.user_id != claims.user || link.email != claims.email {
             return Err(invalid("the token and the record of the link differ"));
         }
-        let user = self.0.store.user(link.user_id).await?.ok_or_else(|| invalid("the user is gone"))?;
         Ok((link, user))
     }
 

@@ -164,7 +164,7 @@ fn users_live_in_the_store_from_one_command_to_the_next() {
         .iter()
         .map(|row| row["kind"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(kinds, ["user.created", "user.banned", "user.unbanned", "session.revoked"]);
+    assert_eq!(kinds, ["user.created", "user.admin_granted", "user.banned", "user.unbanned", "session.revoked"]);
     assert_eq!(run(&["audit", "tail", "-n", "1", "--json"]).json().as_array().map(Vec::len), Some(1));
 }
 
