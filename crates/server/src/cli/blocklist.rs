@@ -14,7 +14,7 @@ use doorward_gate::{
 use doorward_store::{Store, Unblock};
 use serde_json::{Value, json};
 
-use super::{Failure, Out, output::time};
+use super::{Failure, Out, audit::parse_time, output::time};
 use crate::config::{self, Config};
 
 /// Who makes an entry, in the audit log.
@@ -94,11 +94,6 @@ fn parse_why(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err(format!("longer than {} characters, or with control characters", blocklist::MAX_WHY)),
     }
-}
-
-fn parse_time(text: &str) -> Result<Timestamp, String> {
-    let at: jiff::Timestamp = text.parse().map_err(|_| "not a time; write 2027-01-31T00:00:00Z".to_owned())?;
-    Ok(Timestamp::from_millis(at.as_millisecond()))
 }
 
 impl What {

@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod keys;
 mod license;
+mod mail;
 mod output;
 mod rotate;
 mod serve;
@@ -92,6 +93,9 @@ pub enum Command {
     /// Keys: of issuers, at deploy time, and our own.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Mails that were given up.
+    #[command(subcommand)]
+    Mail(mail::Mail),
     /// Tokens and subjects that are refused.
     #[command(subcommand)]
     Blocklist(blocklist::Blocklist),
@@ -193,6 +197,7 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
             with_store(&config, &clock, async |store| cutover.run(store, &config, &clock, out).await)
         }
         Command::Keys(keys) => wait_for(keys.run(load, &clock, out)),
+        Command::Mail(mail) => with_store(&load()?, &clock, async |store| mail.run(store, &clock, out).await),
         Command::Blocklist(blocklist) => {
             let config = load()?;
             with_store(&config, &clock, async |store| blocklist.run(store, &config, &clock, out).await)
