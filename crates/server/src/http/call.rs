@@ -168,10 +168,16 @@ impl Call {
                 .with_required("Content-Type: application/json or application/x-www-form-urlencoded"));
         }
         let bytes = self.buffer().await?;
+        // The libraries' own words quote what was sent, which may be a password: they go into no log.
         let value = if is_form {
-            serde_urlencoded::from_bytes(&bytes).map_err(|error| error.to_string())
+            serde_urlencoded::from_bytes(&bytes).map_err(|_| "the form lacks a field or has one too many".to_owned())
+        } else if bytes.trim_ascii_start().starts_with(b"{") {
+            serde_json::from_slice(&bytes).map_err(|error| {
+                format!("{:?} error in the JSON, line {} column {}", error.classify(), error.line(), error.column())
+            })
         } else {
-            serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+            // serde would take an array for the members in the order of their definition.
+            Err("the JSON is no object".to_owned())
         };
         match value {
             Ok(value) => Ok(Sent { value, is_form }),

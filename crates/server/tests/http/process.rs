@@ -4,6 +4,7 @@ mod blocklist;
 mod boot;
 mod cutover;
 mod doctor;
+mod hostile;
 mod issuer_keys;
 mod meanwhile;
 mod people;
