@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// The rows that must be there.
-const ROWS: std::ops::RangeInclusive<u32> = 50..=94;
+const ROWS: [std::ops::RangeInclusive<u32>; 2] = [50..=94, 100..=153];
 
 pub(crate) fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -43,9 +43,6 @@ fn every_attack_has_a_test_that_exists_or_a_reason_why_it_cannot_happen() {
             assert!(code.contains(&format!("fn {test}(")), "A{number} names {name}, which does not exist");
         }
     }
-    assert!(
-        seen.is_superset(&ROWS.collect()),
-        "missing: {:?}",
-        ROWS.filter(|row| !seen.contains(row)).collect::<Vec<_>>()
-    );
+    let missing: Vec<_> = ROWS.into_iter().flatten().filter(|row| !seen.contains(row)).collect();
+    assert!(missing.is_empty(), "missing: {missing:?}");
 }
