@@ -35,7 +35,7 @@ pub async fn page(call: Call, caller: Option<Arc<Principal>>) -> Response<Body> 
     let (Some(csrf), Some(caller)) = (csrf, caller) else {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
     };
-    let email = caller.email.as_ref().map_or("", Email::as_str);
+    let email = caller.email.as_ref().map_or("your mail address", Email::as_str);
     let page = pages::ReAuth { email, return_to: to.as_str(), csrf: &csrf };
     call::page(StatusCode::OK, pages::re_auth(&call.site.pages, &page))
 }
@@ -69,7 +69,7 @@ async fn mailed(call: &Call, caller: Option<Arc<Principal>>) -> Result<Response<
     let asked = call.server.re_auth.request(input, call.server.gate.clock().now()).await?;
     let mut response = if sent.is_form {
         let page = pages::CheckInbox {
-            email: caller.email.as_ref().map_or("", Email::as_str),
+            email: caller.email.as_ref().map_or("your mail address", Email::as_str),
             return_to: to.as_str(),
             link_ttl: call.site.link_ttl,
             code_ttl: call.site.code_ttl,

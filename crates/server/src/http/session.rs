@@ -141,7 +141,7 @@ async fn profile(call: &Call) -> Option<Response<Body>> {
     let html = pages::profile(
         &call.site.pages,
         &pages::Profile {
-            email: entry.principal.email.as_ref()?,
+            email: entry.principal.email.as_ref(),
             subject: &entry.principal.subject,
             method: entry.session.method,
             created_at: entry.session.created_at,

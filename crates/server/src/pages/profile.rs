@@ -13,8 +13,9 @@ use super::{
 /// A signed-in person's session.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile<'a> {
-    /// Address that signs in.
-    pub email: &'a Email,
+    /// Address that signs in; none as long as nobody has proven to read its mail (first administrator, imported
+    /// password).
+    pub email: Option<&'a Email>,
     /// Subject, as apps see it.
     pub subject: &'a SubjectId,
     /// How it began.

@@ -40,7 +40,7 @@ fn email() -> Email {
     Email::parse("alice@example.com").unwrap()
 }
 
-fn profile_page(email: &Email, subject: &SubjectId) -> String {
+fn profile_page(email: Option<&Email>, subject: &SubjectId) -> String {
     profile(
         &site(),
         &Profile {
@@ -132,7 +132,8 @@ fn samples() -> Vec<(String, String)> {
         ("elsewhere", elsewhere(&site)),
         ("docs", docs(&site)),
         ("signed-out", signed_out(&site)),
-        ("profile", profile_page(&email(), &user)),
+        ("profile", profile_page(Some(&email()), &user)),
+        ("profile-unproven", profile_page(None, &user)),
         ("sessions", sessions_page(2, Some(FIREFOX))),
         ("sessions-one", sessions_page(1, None)),
         ("re-auth", re_auth(&site, &ReAuth { email: "alice@example.com", return_to: "/x?y=1", csrf: "aGVsbG8" })),
@@ -254,9 +255,9 @@ fn nothing_that_somebody_else_wrote_changes_the_structure_of_a_page() {
             Box::new(|text| denied_page(&Denial::from(Reason::MissingCapability).with_required(text), "/"))
         }),
         ("denied return_to", { Box::new(|text| denied_page(&Reason::StoreUnavailable.into(), &format!("/{text}"))) }),
-        ("profile email", Box::new(|text| profile_page(&Email::from_store(text.to_owned()), &user))),
+        ("profile email", Box::new(|text| profile_page(Some(&Email::from_store(text.to_owned())), &user))),
         ("profile subject", {
-            Box::new(|text| profile_page(&email(), &SubjectId { issuer: text.into(), subject: text.into() }))
+            Box::new(|text| profile_page(Some(&email()), &SubjectId { issuer: text.into(), subject: text.into() }))
         }),
         ("site name", Box::new(|text| signed_out(&Site { name: text.to_owned(), base: String::new() }))),
         ("app identity", Box::new(|text| demo::app(&site, "/auth", "http://127.0.0.1", &identity(text)))),
