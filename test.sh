@@ -25,7 +25,7 @@ lints-alone|600|cargo clippy --quiet --package doorward-gate --locked -- -D warn
 docs|600|env RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --workspace --no-deps --locked
 fuzz|900|tools/fuzz.sh --smoke
 tests|1500|cargo test --workspace --locked
-journey|300|tools/journey.sh
+journey|600|tools/journey.sh
 LIST
 }
 

@@ -302,43 +302,6 @@ await step('everything works without JavaScript', async () => {
   await dan.context.close();
 });
 
-await step('every page fits 320 px in the dark', async () => {
-  const options = { viewport: { width: 320, height: 640 }, colorScheme: 'dark' };
-  const eve = await person('eve', { ...options, storageState: await clerk.context.storageState() });
-  const { page } = eve;
-  await withoutGoingOn(eve);
-  await page.goto(demo.app);
-  await look(eve, 'login');
-  const ground = await page.evaluate(() => getComputedStyle(document.querySelector('.card')).backgroundColor);
-  assert.ok(ground.match(/\d+/g).every((part) => Number(part) < 64), `not dark: ${ground}`);
-  await askForLink(eve, 'eve@example.com');
-  await look(eve, 'inbox');
-  const link = await linkFor('eve@example.com', eve);
-  await page.goto(clerk.page.url());
-  await look(eve, 'mail');
-  await page.goto(new URL('/mailbox', demo.mailbox).href);
-  await look(eve, 'mailbox');
-  await page.goto(link);
-  await look(eve, 'confirm');
-  await page.click(SIGN_IN);
-  await assertSignedIn(page, 'eve@example.com');
-  await look(eve, 'app');
-  await page.getByRole('link', { name: 'Who Doorward thinks you are' }).click();
-  await look(eve, 'profile');
-  await page.getByRole('link', { name: 'Where you are signed in' }).click();
-  await page.getByRole('heading', { name: 'Where you are signed in' }).waitFor();
-  await look(eve, 'sessions');
-  await page.goto(new URL('reauth', page.url()).href);
-  await look(eve, 're-auth');
-  await page.goto(link);
-  await look(eve, 'link used');
-  await page.click('a.button');
-  await page.goto(demo.app);
-  await page.click(SIGN_OUT);
-  await look(eve, 'signed out');
-  await eve.context.close();
-});
-
 await step('no page made the browser complain', async () => {
   // The one request that these steps themselves stopped.
   const real = complaints.filter((line) => !/ERR_FAILED \(.*\/go-on\.\w+\.js\)$/.test(line));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The main job in a real browser: ask for a link, read the mail, reach the app, sign out; and a page of another
-# origin that does the same through CORS.
+# The main job in a real browser: ask for a link, read the mail, reach the app, sign out (journey.mjs); what else
+# people meet at the door, and every page of a refusal (people.mjs); a page of another origin (spa.mjs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/needs.sh
@@ -16,4 +16,5 @@ done
 
 cargo build --quiet --locked --package doorward
 node e2e/spa.mjs
+node e2e/people.mjs
 exec node e2e/journey.mjs
