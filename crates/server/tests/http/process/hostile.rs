@@ -66,7 +66,7 @@ async fn serve_talkative(installation: &Installation, format: &str) -> Process {
 
 /// The text of a new API key of [`EMAIL`], put into the database as one more process would.
 async fn api_key(installation: &Installation, clock: &Clock) -> String {
-    let options = StoreOptions::new(&installation.path().join("data"), clock.random());
+    let options = StoreOptions::new(installation.path().join("data"), clock.random());
     let store = Store::open("sqlite:doorward.db", options).unwrap();
     store.wait_ready(super::PATIENCE).await.unwrap();
     let owner = store.user_by_email(Email::parse(EMAIL).unwrap()).await.unwrap().unwrap();
