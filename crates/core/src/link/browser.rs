@@ -24,22 +24,32 @@ pub fn mint(email: &Email, key: &KeyMaterial, nonce: [u8; NONCE]) -> String {
     URL_SAFE_NO_PAD.encode([&nonce, tag.as_ref()].concat())
 }
 
+/// The same browser's name under the current key, where `text` is still good for `email`: signing in again is no way
+/// to a fresh budget.
+pub fn renew(text: &str, email: &Email, keys: &KeySet) -> Option<String> {
+    read(text, email, keys).map(|nonce| mint(email, keys.current(), nonce))
+}
+
 /// Whether `text` was minted here after `email` had signed in, under a key that is still accepted; gives back the
 /// browser's name, hashed.
 ///
 /// Not verified: that nobody else holds a copy, and that the account is what it was.
 pub fn check(text: &str, email: &Email, keys: &KeySet) -> Option<TokenHash> {
+    read(text, email, keys).map(|nonce| TokenHash::of(&nonce))
+}
+
+fn read(text: &str, email: &Email, keys: &KeySet) -> Option<[u8; NONCE]> {
     if text.len() != TEXT {
         return None;
     }
     let mut bytes = [0; NONCE + MAC];
     let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-    let (nonce, mac) = bytes.split_at_checked(NONCE).filter(|_| read == NONCE + MAC)?;
+    let (nonce, mac) = bytes.split_first_chunk::<NONCE>().filter(|_| read == NONCE + MAC)?;
     let message = message(email, nonce);
     let is_ours = keys.accepted().fold(false, |found, key| {
         found | hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), &message, mac).is_ok()
     });
-    is_ours.then(|| TokenHash::of(nonce))
+    is_ours.then_some(*nonce)
 }
 
 fn message(email: &Email, nonce: &[u8]) -> Vec<u8> {
@@ -62,6 +72,9 @@ mod tests {
         assert_eq!(text.len(), TEXT);
         assert_eq!(check(&text, &anna, &ring(&[1])), Some(TokenHash::of(&[7; 16])));
         assert_eq!(check(&text, &anna, &ring(&[2, 1])), Some(TokenHash::of(&[7; 16])));
+        let renewed = renew(&text, &anna, &ring(&[2, 1])).unwrap();
+        assert_eq!(check(&renewed, &anna, &ring(&[2])), Some(TokenHash::of(&[7; 16])), "the same name, another key");
+        assert_eq!(renew(&text, &email("bert@example.com"), &ring(&[1])), None);
         assert_eq!(check(&text, &email("bert@example.com"), &ring(&[1])), None);
         assert_eq!(check(&text, &anna, &ring(&[3])), None);
         for at in 0..TEXT {

@@ -76,7 +76,8 @@ impl SignIn {
             return Err(denial);
         };
         let user = flow.store.user(link.user_id).await?.ok_or_else(|| wrong().with_note("the user is gone"))?;
-        let presented = Presented { by: Proof::Code, browser: Some(login), replaces: input.replaces, asker };
+        let (known, replaces) = (input.known.as_deref(), input.replaces);
+        let presented = Presented { by: Proof::Code, browser: Some(login), known, replaces, asker };
         match flow.finish(link, &user, presented, now).await {
             // Two right codes at once: the other one has signed in.
             Err(denial) if denial.reason == Reason::LinkReused => Err(wrong().with_note("the code was used")),

@@ -23,6 +23,8 @@ use super::{
 pub(super) struct Presented<'a> {
     pub(super) by: Proof,
     pub(super) browser: Option<&'a OpaqueToken>,
+    /// What the browser keeps of an earlier sign-in.
+    pub(super) known: Option<&'a str>,
     pub(super) replaces: Option<TokenHash>,
     pub(super) asker: &'a Asker,
 }
@@ -51,7 +53,7 @@ impl Inner {
     }
 
     async fn consume(&self, link: &Link, user: &User, presented: Presented<'_>, now: Now) -> Result<SignedIn, Denial> {
-        let Presented { by, browser, replaces, asker } = presented;
+        let Presented { by, browser, known, replaces, asker } = presented;
         let hash = browser.map(OpaqueToken::hash);
         link::check(link, user, hash.as_ref(), now.wall)?;
         let replaces = match replaces {
@@ -95,7 +97,12 @@ impl Inner {
         match outcome {
             Consume::Consumed => {
                 tracing::info!(user = %user.id, session = %session.id, method = by.method().as_str(), "signed in");
-                Ok(SignedIn { token, session, return_to: link.return_to.clone(), known: self.known_browser(user) })
+                Ok(SignedIn {
+                    token,
+                    session,
+                    return_to: link.return_to.clone(),
+                    known: self.known_browser(user, known),
+                })
             }
             Consume::AlreadyUsed => Err(Reason::LinkReused.into()),
             Consume::Voided => Err(link::voided()),
@@ -130,8 +137,9 @@ impl Inner {
     }
 
     /// What the browser keeps to show later that this user has signed in there.
-    fn known_browser(&self, user: &User) -> Option<String> {
+    fn known_browser(&self, user: &User, known: Option<&str>) -> Option<String> {
         let keys = self.ring.keys(Purpose::Login).ok()?;
-        Some(browser::mint(&user.email, keys.current(), self.clock.random()))
+        let renewed = known.and_then(|text| browser::renew(text, &user.email, &keys));
+        Some(renewed.unwrap_or_else(|| browser::mint(&user.email, keys.current(), self.clock.random())))
     }
 }

@@ -110,6 +110,8 @@ pub struct Callback {
     pub token: String,
     /// The login cookie of this browser.
     pub browser: Option<OpaqueToken>,
+    /// What this browser keeps of an earlier sign-in ([`SignedIn::known`]).
+    pub known: Option<String>,
     /// The session that this browser has; it ends with the sign-in.
     pub replaces: Option<TokenHash>,
     /// Who signs in.
@@ -241,8 +243,8 @@ impl SignIn {
         let asker = &input.asker;
         let outcome = match self.0.find(&input.token, now).await {
             Ok((link, user)) => {
-                let (browser, replaces) = (input.browser.as_ref(), input.replaces);
-                let presented = Presented { by: Proof::Link, browser, replaces, asker };
+                let (browser, known, replaces) = (input.browser.as_ref(), input.known.as_deref(), input.replaces);
+                let presented = Presented { by: Proof::Link, browser, known, replaces, asker };
                 self.0.finish(&link, &user, presented, now).await
             }
             Err(denial) => Err(denial),

@@ -247,7 +247,7 @@ pub async fn callback(call: Call) -> Response<Body> {
     }
     let now = call.server.gate.clock().now();
     let replaces = session::presented(&call);
-    let input = Callback { token, browser: browser(&call), replaces, asker: asker(&call) };
+    let input = Callback { token, browser: browser(&call), known: known(&call), replaces, asker: asker(&call) };
     let signed_in = match call.server.sign_in.callback(input, now).await {
         Ok(signed_in) => signed_in,
         Err(denial) => return call.refuse(denial),

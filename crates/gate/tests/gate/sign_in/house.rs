@@ -179,6 +179,7 @@ impl Browser {
         let input = Callback {
             token: token.to_owned(),
             browser: self.login.clone(),
+            known: self.known.clone(),
             replaces: self.session,
             asker: self.asker(),
         };
