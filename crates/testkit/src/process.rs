@@ -21,7 +21,8 @@ pub struct Process {
     changed: watch::Receiver<()>,
 }
 
-type Printed = Arc<Mutex<Vec<String>>>;
+/// Lines in the order of arrival, and whether each came on standard error.
+type Printed = Arc<Mutex<Vec<(bool, String)>>>;
 
 impl Process {
     /// Starts a program without input; `name` is what failures call it.
@@ -33,8 +34,8 @@ impl Process {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} does not start: {error} ({command:?})"));
         let printed = Printed::default();
         let (sender, changed) = watch::channel(());
-        collect(child.stdout.take().unwrap(), &printed, sender.clone());
-        collect(child.stderr.take().unwrap(), &printed, sender);
+        collect(child.stdout.take().unwrap(), false, &printed, sender.clone());
+        collect(child.stderr.take().unwrap(), true, &printed, sender);
         Self { name: name.to_owned(), child, printed, changed }
     }
 
@@ -45,7 +46,19 @@ impl Process {
 
     /// Everything it has printed until now, both streams in the order of arrival.
     pub fn output(&self) -> String {
-        self.printed.lock().unwrap().join("\n")
+        self.lines(|_| true)
+    }
+
+    /// What it has printed on standard error until now: the log.
+    pub fn log(&self) -> String {
+        self.lines(|is_error| is_error)
+    }
+
+    fn lines(&self, wanted: impl Fn(bool) -> bool) -> String {
+        let printed = self.printed.lock().unwrap();
+        let lines: Vec<&str> =
+            printed.iter().filter(|(is_error, _)| wanted(*is_error)).map(|(_, line)| line.as_str()).collect();
+        lines.join("\n")
     }
 
     /// Waits for the first printed line that `wanted` turns into a value; lines printed before the call count.
@@ -57,11 +70,11 @@ impl Process {
         let found = async {
             loop {
                 changed.mark_unchanged();
-                if let Some(value) = self.printed.lock().unwrap().iter().find_map(|line| wanted(line)) {
+                if let Some(value) = self.printed.lock().unwrap().iter().find_map(|(_, line)| wanted(line)) {
                     return Some(value);
                 }
                 if changed.changed().await.is_err() {
-                    return self.printed.lock().unwrap().iter().find_map(|line| wanted(line));
+                    return self.printed.lock().unwrap().iter().find_map(|(_, line)| wanted(line));
                 }
             }
         };
@@ -123,14 +136,14 @@ impl Drop for Process {
 }
 
 /// Reads lines on a thread of its own until the stream ends; the last reader to end closes the channel.
-fn collect(stream: impl Read + Send + 'static, printed: &Printed, changed: watch::Sender<()>) {
+fn collect(stream: impl Read + Send + 'static, is_error: bool, printed: &Printed, changed: watch::Sender<()>) {
     let printed = Arc::clone(printed);
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while matches!(reader.read_until(b'\n', &mut line), Ok(read) if read > 0) {
             let text = String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned();
-            printed.lock().unwrap().push(text);
+            printed.lock().unwrap().push((is_error, text));
             changed.send_replace(());
             line.clear();
         }

@@ -92,7 +92,7 @@ async fn every_line_of_a_json_log_is_one_object_and_a_refusal_says_why() {
     server.line(PATIENCE, |line| line.contains("the old one stays").then_some(())).await;
     server.signal(Signal::TERM);
     assert_eq!(server.exit(PATIENCE).await.code(), Some(0));
-    let output = server.output();
+    let output = server.log();
     let lines: Vec<Value> = output
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
