@@ -1,6 +1,6 @@
 //! Licenses: what a provider said, and what follows from it now.
 //!
-//! A provider's answer is an [`Observation`]. Nothing acts on it directly: [`derive`] turns it, the
+//! A provider's answer is an [`Observation`]. Nothing acts on it directly: [`derive()`] turns it, the
 //! policy and the time into one [`Standing`]. A provider that fails gives no observation, so a fault can never be
 //! taken for a verdict; what it costs is freshness, and that has a verdict of its own.
 
