@@ -29,6 +29,7 @@ mod error;
 mod identities;
 mod jobs;
 mod keys;
+mod licenses;
 mod links;
 mod memory;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -53,6 +54,7 @@ mod users;
 
 pub use error::{StoreConfigError, StoreError};
 pub use jobs::{BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun};
+pub use licenses::{ApplyLicense, LicenseChange, LicenseEventMark, LicenseRow};
 pub use model::{
     AddKey, Begin, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume,
     CreateUser, DeadMail, EmailChange, End, Failure, LinkIdentity, LinkSubject, Mail, MailDone, NewUser, OutboxCounts,

@@ -10,6 +10,7 @@ use doorward_core::{
     audit::AuditRow,
     effects::Effects,
     id::{LinkId, MailId, UserId},
+    license::Holder,
     link::Link,
     one_time::OneTime,
     revocation::NewRevocation,
@@ -21,7 +22,7 @@ use doorward_core::{
 };
 
 use crate::{
-    Checkpoint, CountKind, CreateUser, JobRun, Mail, State,
+    Checkpoint, CountKind, CreateUser, JobRun, LicenseRow, Mail, State,
     chain::Chain,
     op::{Read, Write},
     sql::DbError,
@@ -41,6 +42,8 @@ pub(crate) struct Tables {
     pub(crate) outbox: BTreeMap<MailId, OutboxRow>,
     pub(crate) ring: Vec<RingKey>,
     pub(crate) issuer_keys: HashMap<String, (String, Timestamp)>,
+    pub(crate) licenses: BTreeMap<Holder, LicenseRow>,
+    pub(crate) license_events: HashMap<String, Timestamp>,
     pub(crate) audit: Vec<AuditRow>,
     pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) one_time: HashMap<TokenHash, OneTime>,
@@ -75,6 +78,8 @@ impl Tables {
             outbox: BTreeMap::new(),
             ring: Vec::new(),
             issuer_keys: HashMap::new(),
+            licenses: BTreeMap::new(),
+            license_events: HashMap::new(),
             audit: Vec::new(),
             checkpoints: Vec::new(),
             one_time: HashMap::new(),

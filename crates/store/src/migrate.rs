@@ -19,6 +19,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "first", text: include_str!("../migrations/0001_first.sql") },
     Migration { version: 2, name: "people", text: include_str!("../migrations/0002_people.sql") },
     Migration { version: 3, name: "blocklist", text: include_str!("../migrations/0003_blocklist.sql") },
+    Migration { version: 4, name: "licenses", text: include_str!("../migrations/0004_licenses.sql") },
 ];
 
 /// How far ahead of this release a schema may be.

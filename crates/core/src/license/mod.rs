@@ -4,6 +4,7 @@
 //! policy and the time into one [`Standing`]. A provider that fails gives no observation, so a fault can never be
 //! taken for a verdict; what it costs is freshness, and that has a verdict of its own.
 
+mod holder;
 mod standing;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
+pub use holder::{Holder, NoHolder};
 pub use standing::{Standing, Verdict, derive};
 
 /// What a provider says about a license, in one vocabulary for all of them.

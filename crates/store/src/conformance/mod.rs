@@ -12,6 +12,7 @@ mod blocklist;
 mod codes;
 mod effects;
 mod keys;
+mod licenses;
 mod links;
 mod outbox;
 mod people;
@@ -41,8 +42,8 @@ use doorward_core::{
 use tokio::{sync::Barrier, task::JoinSet};
 
 pub use self::{
-    api_keys::*, blocklist::*, codes::*, effects::*, keys::*, links::*, outbox::*, people::*, runtime::*, sessions::*,
-    users::*,
+    api_keys::*, blocklist::*, codes::*, effects::*, keys::*, licenses::*, links::*, outbox::*, people::*, runtime::*,
+    sessions::*, users::*,
 };
 use crate::{CreateUser, Store};
 
@@ -57,6 +58,10 @@ macro_rules! for_each_case {
             a_ban_counts_the_version_up_and_an_unknown_user_is_named,
             an_identity_belongs_to_one_user,
             password_hashes_are_read_of_the_newest_users_first_and_of_nobody_else,
+            a_license_is_kept_for_each_holder,
+            a_plan_on_what_is_no_longer_known_changes_nothing,
+            a_license_webhook_is_taken_once_and_an_older_one_never,
+            of_many_who_learn_of_a_license_at_once_one_writes,
             a_link_is_found_and_consumed_once,
             a_hundred_callers_consume_a_link_once,
             a_link_of_a_user_who_changed_is_not_consumed,
