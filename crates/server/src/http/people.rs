@@ -138,10 +138,12 @@ pub async fn confirm(call: Call, guard: Guard) -> Response<Body> {
         Ok(confirmed) => confirmed,
         Err(denial) => return call.refuse(denial),
     };
-    for hash in &confirmed.ended {
+    // The session that stays too: the page that this leads to shows the new address, and may be asked for before the
+    // revocation log was read.
+    for hash in confirmed.ended.iter().chain(&session::presented(&call)) {
         call.server.gate.forget_session(hash);
     }
-    // The rest of what is cached about this person goes with the revocation log.
+    // What else is cached about this person goes with the log.
     match (sent.is_form, &call.want) {
         (true, _) | (_, Want::Page { .. }) => call::see_other(&confirmed.return_to),
         (false, Want::Json) => call::ok(),

@@ -80,6 +80,7 @@ async fn an_address_changes_by_the_link_in_the_new_inbox_and_by_nothing_else() {
     assert_eq!(outcome(&sign_in), (401, Some("link_invalid")), "it signs nobody in");
     let done = confirm(&mut desk, &token).await;
     assert_eq!((outcome(&done), body(&done)), ((200, None), json!({ "ok": true })));
+    assert_eq!(body(&desk.get("/auth/whoami").await)["email"], NEW, "the next page shows it, log read or not");
     world.gate().follow().await;
     assert_eq!(body(&desk.get("/auth/whoami").await)["email"], NEW, "no cache remembers the old one");
     // What began before the change was applied is cut off, and this clock stands still unless it is moved.
