@@ -68,7 +68,7 @@ impl Server {
 }
 
 /// This executable in another role.
-fn this(role: &str) -> Command {
+pub(crate) fn this(role: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.env(roles::VARIABLE, role);
     command

@@ -1,8 +1,8 @@
 //! Whether callers with good tokens wait while strangers send unknown keys, or the issuer is away.
 
 use std::{
+    env, fs,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use doorward_gate::clock::Clock;
 use doorward_testkit::{
     issuer::{Forgery, Issuer},
     port,
+    process::Process,
     upstream::EchoApp,
 };
 use http::Request;
@@ -20,18 +21,25 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     Effort,
-    load::Server,
+    load::{Server, this},
     report::{Report, Target, median, ratio},
 };
 
 /// Strangers' requests a second.
 const RATE: u64 = 300;
-/// Good requests of one turn, one after the other.
-const GOOD: usize = 2000;
+/// Good requests of one turn.
+const GOOD: usize = 3000;
+/// Good requests a second.
+const GOOD_RATE: u64 = 1000;
+
+/// Where the crowd sends.
+const SERVER: &str = "BENCH_SERVER";
+/// The file with the crowd's tokens, one a line.
+const TOKENS: &str = "BENCH_TOKENS";
 
 type Http = Client<HttpConnector, Empty<Bytes>>;
 
@@ -50,7 +58,7 @@ pub(crate) async fn run(report: &mut Report, effort: Effort) {
     let (mut issuer, app) = (Issuer::start().await, EchoApp::start().await);
     let folder = tempfile::tempdir().unwrap();
     let port = port::free();
-    std::fs::write(folder.path().join("doorward.toml"), config(port, &issuer, &app)).unwrap();
+    fs::write(folder.path().join("doorward.toml"), config(port, &issuer, &app)).unwrap();
     let server = Server::serve(folder.path(), port, false);
     let http: Http = Client::builder(TokioExecutor::new()).build_http();
     let first = issuer.mint(&claims(&issuer, 0));
@@ -78,12 +86,19 @@ pub(crate) async fn run(report: &mut Report, effort: Effort) {
             if *beside == Beside::Outage {
                 issuer.die().await;
             }
-            let crowd = (*beside != Beside::Nothing && *beside != Beside::Outage)
-                .then(|| crowd(http.clone(), server.address, others.into()));
+            let crowd = match beside {
+                Beside::Nothing | Beside::Outage => None,
+                Beside::Others | Beside::UnknownKeys | Beside::Forged => {
+                    let file = folder.path().join("tokens");
+                    fs::write(&file, others.join("\n")).unwrap();
+                    let server = server.address.to_string();
+                    let crowd = Process::start("crowd", this("crowd").env(SERVER, server).env(TOKENS, file));
+                    crowd.line(Duration::from_secs(30), |line| (line == "sending").then_some(())).await;
+                    Some(crowd)
+                }
+            };
             let p99 = p99(&http, server.address, &good).await;
-            if let Some(crowd) = crowd {
-                crowd.abort();
-            }
+            drop(crowd);
             issuer.revive().await;
             if round > 0 {
                 figures[at].push(p99.as_secs_f64() * 1000.0);
@@ -113,34 +128,44 @@ pub(crate) async fn run(report: &mut Report, effort: Effort) {
 /// Good claims, unlike any other's.
 fn claims(issuer: &Issuer, number: usize) -> Value {
     let mut claims = issuer.claims("app", Clock::system().now().wall.as_secs());
-    claims["jti"] = json!(number);
+    claims["jti"] = json!(number.to_string());
     claims
 }
 
-/// The slowest of a hundred.
+/// The slowest of a hundred good requests, sent at their rate whether or not the ones before were answered.
 async fn p99(http: &Http, server: SocketAddr, tokens: &[String]) -> Duration {
-    let mut took = Vec::with_capacity(tokens.len());
+    let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / GOOD_RATE));
+    let mut requests = JoinSet::new();
     for token in tokens {
-        let began = Instant::now();
-        assert_eq!(ask(http, server, token).await, Some(200), "a good token");
-        took.push(began.elapsed());
+        pace.tick().await;
+        let (http, token) = (http.clone(), token.clone());
+        requests.spawn(async move {
+            let began = Instant::now();
+            assert_eq!(ask(&http, server, &token).await, Some(200), "a good token");
+            began.elapsed()
+        });
     }
+    let mut took = requests.join_all().await;
     took.sort_unstable();
     took[took.len() * 99 / 100]
 }
 
-/// Sends these tokens at the rate, for ever, each without waiting for the one before.
-fn crowd(http: Http, server: SocketAddr, tokens: Arc<[String]>) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut requests = tokio::task::JoinSet::new();
-        let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
-        for at in (0..tokens.len()).cycle() {
-            pace.tick().await;
-            let (http, tokens) = (http.clone(), Arc::clone(&tokens));
-            requests.spawn(async move { ask(&http, server, &tokens[at]).await });
-            while requests.try_join_next().is_some() {}
-        }
-    })
+/// Plays the crowd, in a process of its own: what it does must not hold up whoever measures. Sends the tokens at the
+/// rate, for ever, each without waiting for the one before.
+pub(crate) async fn crowd() {
+    let server: SocketAddr = env::var(SERVER).unwrap().parse().unwrap();
+    let tokens: Vec<String> =
+        fs::read_to_string(env::var_os(TOKENS).unwrap()).unwrap().lines().map(str::to_owned).collect();
+    let http: Http = Client::builder(TokioExecutor::new()).build_http();
+    let mut requests = JoinSet::new();
+    let mut pace = tokio::time::interval(Duration::from_micros(1_000_000 / RATE));
+    println!("sending");
+    for token in tokens.iter().cycle() {
+        pace.tick().await;
+        let (http, token) = (http.clone(), token.clone());
+        requests.spawn(async move { ask(&http, server, &token).await });
+        while requests.try_join_next().is_some() {}
+    }
 }
 
 async fn ask(http: &Http, server: SocketAddr, token: &str) -> Option<u16> {

@@ -16,7 +16,7 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::house;
+use crate::{house, outage};
 
 /// Names the role; without it this is the bench.
 pub(crate) const VARIABLE: &str = "BENCH_ROLE";
@@ -31,6 +31,10 @@ pub(crate) fn play(role: &str) -> ExitCode {
         return doorward::cli::run();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if role == "crowd" {
+        runtime.block_on(outage::crowd());
+        return ExitCode::SUCCESS;
+    }
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("listening {}", listener.local_addr().unwrap());
