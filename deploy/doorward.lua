@@ -5,7 +5,7 @@
 local CHECK = os.getenv("DOORWARD_CHECK")
 local TIMEOUT_MS = 5000
 -- All of these are written on every allowed request: an empty one replaces what a client may have sent.
-local IDENTITY = { "subject", "issuer", "email", "method", "org", "license", "decision", "assertion" }
+local IDENTITY = { "subject", "issuer", "email", "method", "org", "license", "entitlements", "decision", "assertion" }
 -- Describe one connection or one body, not the request that is asked about.
 local NOT_ASKED = {
     ["connection"] = true, ["content-length"] = true, ["transfer-encoding"] = true, ["te"] = true, ["trailer"] = true,

@@ -7,11 +7,12 @@ use doorward_core::{
     csrf::{CsrfKey, CsrfKeys, OriginPolicy},
     effects::Effects,
     jose::{Algorithm, AlgorithmSet, JwkSet},
+    license::{LicensePolicy, LicenseState, Observation},
     origin::Origin,
     rule::{Access, CsrfMode, LicenseMode, OnStale, PathMode, PathPattern, Require, Rule},
     secret::Secret,
     session::{OpaqueToken, SessionLimits},
-    time::Timestamp,
+    time::{Now, Timestamp},
     token::TokenPolicy,
     user::User,
 };
@@ -19,6 +20,7 @@ use doorward_gate::{
     clock::Clock,
     gate::{Gate, GateParts},
     issuer::{IssuerConfig, Issuers, KeySource},
+    license::{Answering, LicenseParts, LicenseProvider, Question},
     observe::Unobserved,
     policy::{App, Policy},
 };
@@ -70,6 +72,47 @@ pub(crate) fn issuers(key_set: &Value, clock: &Clock) -> Issuers {
 
 /// A gate with one rule for everything, which admits `kind`; it is kept up to date in the background.
 pub(crate) async fn gate(store: Store, issuers: Issuers, clock: &Clock, kind: CredentialKind) -> Gate {
+    gate_with(store, issuers, clock, kind, LicenseMode::None).await
+}
+
+/// The same, with a rule that asks for a license, and a vendor from whom everybody has one.
+pub(crate) async fn licensed_gate(store: Store, issuers: Issuers, clock: &Clock, kind: CredentialKind) -> Gate {
+    let gate = gate_with(store, issuers, clock, kind, LicenseMode::ActiveOrGraceRead).await;
+    gate.use_licenses(Some(LicenseParts {
+        provider: Arc::new(Generous),
+        policy: LicensePolicy { trust_for: Duration::from_hours(24), grace: Duration::from_hours(168) },
+        cache_ttl: Duration::from_mins(5),
+        issuer: Some("main".into()),
+    }));
+    gate
+}
+
+/// A vendor from whom everybody has a license.
+#[derive(Debug)]
+struct Generous;
+
+impl LicenseProvider for Generous {
+    fn name(&self) -> &'static str {
+        "generous"
+    }
+
+    fn ask(&self, _: Question, now: Now) -> Answering {
+        let observation = Observation {
+            state: LicenseState::Active,
+            license_id: Some("018f3a5e-7c1b-7d2e-9f3a-4b5c6d7e8f90".to_owned()),
+            expires_at: Some(now.wall.plus(Duration::from_hours(365 * 24))),
+            entitlements: ["AUDIT_LOG", "SSO"].map(str::to_owned).into(),
+            observed_at: now.wall,
+        };
+        Box::pin(std::future::ready(Ok(observation)))
+    }
+
+    fn is_per_user(&self) -> bool {
+        true
+    }
+}
+
+async fn gate_with(store: Store, issuers: Issuers, clock: &Clock, kind: CredentialKind, license: LicenseMode) -> Gate {
     let rule = Rule {
         name: "rules[0] /*".into(),
         host: "127.0.0.1".into(),
@@ -77,7 +120,7 @@ pub(crate) async fn gate(store: Store, issuers: Issuers, clock: &Clock, kind: Cr
         methods: vec![],
         access: Access::Credential(CredentialSet::NONE.with(kind)),
         csrf: CsrfMode::Token,
-        license: LicenseMode::None,
+        license,
         on_stale: OnStale::Deny,
         require: Require::default(),
         app: 0,

@@ -226,21 +226,25 @@ fn hot(report: &mut Report, rounds: usize) {
     let published = issuer.key_set();
     let issuers = house::issuers(&published, &clock);
     let token = issuer.mint(&house::claims(0, clock.now().wall.as_secs()));
-    let (by_session, cookie) = runtime.block_on(async {
+    let (by_session, by_license, cookie) = runtime.block_on(async {
         let store = Store::memory();
         let user = house::user(&store).await;
         let cookie = house::sign_in(&store, &user, &clock).await;
-        (house::gate(store, issuers.clone(), &clock, CredentialKind::Session).await, cookie)
+        let plain = house::gate(store.clone(), issuers.clone(), &clock, CredentialKind::Session).await;
+        (plain, house::licensed_gate(store, issuers.clone(), &clock, CredentialKind::Session).await, cookie)
     });
     let by_token = runtime.block_on(house::gate(Store::memory(), issuers.clone(), &clock, CredentialKind::Bearer));
     let headers = headers(&cookie, &token);
-    // The first decision loads the session.
-    assert!(runtime.block_on(ask(&by_session, &headers).decision()).outcome.is_ok());
+    // The first decision loads the session, and the license.
+    for gate in [&by_session, &by_license] {
+        assert!(runtime.block_on(ask(gate, &headers).decision()).outcome.is_ok());
+    }
 
     let policy = by_token.policy();
     let rule =
         Rule::new("127.0.0.1", "/*", Access::Credential(CredentialSet::NONE.with(CredentialKind::Bearer))).unwrap();
     let (mut verified, mut judged, mut session, mut bearer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut license = Vec::new();
     for _ in 0..rounds {
         verified.push(each(|| match issuers.verify(&token, clock.now()) {
             Verdict::Ready(Ok(token)) => drop(black_box(token)),
@@ -251,7 +255,9 @@ fn hot(report: &mut Report, rounds: usize) {
             let Verdict::Ready(Ok(token)) = issuers.verify(&token, now) else { panic!("it was good before") };
             assert!(black_box(by_token.authorize(Arc::clone(&token.principal), &rule, &policy, now)).is_ok());
         }));
-        session.push(each(|| admitted(ask(&by_session, &headers))));
+        let plain = each(|| admitted(ask(&by_session, &headers)));
+        license.push(each(|| admitted(ask(&by_license, &headers))) - plain);
+        session.push(plain);
         bearer.push(each(|| admitted(ask(&by_token, &headers))));
     }
     let mut row = |name: &str, spent: Vec<f64>, target: Target| {
@@ -261,6 +267,7 @@ fn hot(report: &mut Report, rounds: usize) {
     row("Issuers::verify, a token that comes again", verified, Target::Most(250.0));
     row("the same, then blocklist, freshness and the rule's requirements", judged, Target::Most(250.0));
     row("Gate::check, session in memory", session, Target::None);
+    row("what a license in memory adds to it", license, Target::Most(1000.0));
     row("Gate::check, a token that comes again", bearer, Target::None);
 }
 

@@ -127,6 +127,8 @@ events! {
     AdminClaimed = "admin.claimed" WithChange,
     /// A user who signed up and never proved the address was removed.
     UserRemoved = "user.removed" WithChange,
+    /// A provider said something else of a license than was known.
+    LicenseChanged = "license.changed" WithChange,
 }
 
 /// An event about to be appended.

@@ -6,7 +6,7 @@ mod tests;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::{id::DecisionId, principal::Principal, reason::Reason, time::Timestamp};
+use crate::{id::DecisionId, license::Licensed, principal::Principal, reason::Reason, time::Timestamp};
 
 pub use authorize::{Action, Freshness, Snapshot, admit_public, authorize};
 
@@ -146,6 +146,8 @@ pub struct Grant {
     pub principal: Option<Permitted<Arc<Principal>>>,
     /// Whether the revocation state was too old and the rule let it pass.
     pub is_stale: bool,
+    /// The license that counted, where the rule asks for one.
+    pub license: Option<Licensed>,
 }
 
 /// The verdict on one request.

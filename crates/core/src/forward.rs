@@ -2,7 +2,7 @@
 //!
 //! Taken off first and set last, so nothing that a client sends adds to or takes away from what is set.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use uuid::Uuid;
@@ -13,6 +13,7 @@ use crate::{
         cookie::{pair, trim},
     },
     id::DecisionId,
+    license::Licensed,
     principal::Principal,
 };
 
@@ -200,14 +201,24 @@ pub enum IdentityField {
     Org,
     /// State of the license.
     License,
+    /// Codes of the license's entitlements.
+    Entitlements,
     /// Id of the decision.
     Decision,
 }
 
 impl IdentityField {
     /// All fields.
-    pub const ALL: [Self; 7] =
-        [Self::Subject, Self::Issuer, Self::Email, Self::Method, Self::Org, Self::License, Self::Decision];
+    pub const ALL: [Self; 8] = [
+        Self::Subject,
+        Self::Issuer,
+        Self::Email,
+        Self::Method,
+        Self::Org,
+        Self::License,
+        Self::Entitlements,
+        Self::Decision,
+    ];
 
     /// The key in an app's `headers`.
     pub const fn as_str(self) -> &'static str {
@@ -218,6 +229,7 @@ impl IdentityField {
             Self::Method => "method",
             Self::Org => "org",
             Self::License => "license",
+            Self::Entitlements => "entitlements",
             Self::Decision => "decision",
         }
     }
@@ -236,6 +248,7 @@ impl IdentityField {
             Self::Method => HeaderName::from_static("x-doorward-method"),
             Self::Org => HeaderName::from_static("x-doorward-org"),
             Self::License => HeaderName::from_static("x-doorward-license"),
+            Self::Entitlements => HeaderName::from_static("x-doorward-entitlements"),
             Self::Decision => HeaderName::from_static("x-doorward-decision"),
         }
     }
@@ -245,14 +258,17 @@ impl IdentityField {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity([HeaderValue; IdentityField::ALL.len()]);
 
-/// The identity headers of a permitted request. `caller` is `None` on a public rule, `license` is the word
-/// for its state where one was looked at; what there is nothing to say about is empty.
-pub fn identity_headers(caller: Option<&Principal>, license: Option<&str>, decision: DecisionId) -> Identity {
+/// The identity headers of a permitted request. `caller` is `None` on a public rule, `license` where the rule asks for
+/// none; what there is nothing to say about is empty.
+pub fn identity_headers(caller: Option<&Principal>, license: Option<&Licensed>, decision: DecisionId) -> Identity {
     Identity(IdentityField::ALL.map(|field| match (field, caller) {
         (IdentityField::Decision, _) => {
             encode(decision.as_uuid().as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
         }
-        (IdentityField::License, _) => encode(license.unwrap_or_default()),
+        (IdentityField::License, _) => HeaderValue::from_static(license.map_or("", Licensed::status)),
+        (IdentityField::Entitlements, _) => {
+            license.and_then(Licensed::entitlements).map_or(HeaderValue::from_static(""), encode_list)
+        }
         (_, None) => HeaderValue::from_static(""),
         (IdentityField::Subject, Some(caller)) if caller.subject.is_local() => encode(&caller.subject.subject),
         (IdentityField::Subject, Some(caller)) => encode(&caller.subject.to_string()),
@@ -291,7 +307,6 @@ impl Identity {
 /// Makes a header value of any text: visible ASCII as it is, everything else and `%` as percent escapes of
 /// its UTF-8 bytes, so that two texts never look alike to an app that trims or cuts.
 fn encode(text: &str) -> HeaderValue {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     // The usual case, in one pass and one allocation; an empty value takes none.
     if text.bytes().all(is_plain)
         && let Ok(value) = HeaderValue::from_str(text)
@@ -299,15 +314,35 @@ fn encode(text: &str) -> HeaderValue {
         return value;
     }
     let mut value = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if is_plain(byte) {
-            value.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(value, "%{byte:02X}");
+    escape(text, is_plain, &mut value);
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The same of several texts, separated by commas; a comma in a text is escaped too.
+fn encode_list(texts: &BTreeSet<String>) -> HeaderValue {
+    let mut value = String::new();
+    for (at, text) in texts.iter().enumerate() {
+        if at > 0 {
+            value.push(',');
         }
+        escape(text, |byte| is_plain(byte) && byte != b',', &mut value);
     }
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'%'
+}
+
+fn escape(text: &str, is_plain: impl Fn(u8) -> bool, into: &mut String) {
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            into.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(into, "%{byte:02X}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -440,6 +440,22 @@ impl Reason {
         }
     }
 
+    /// Whether it is about a license.
+    pub const fn is_license(self) -> bool {
+        matches!(
+            self,
+            Self::LicenseNone
+                | Self::LicenseExpired
+                | Self::LicenseExpiredGrace
+                | Self::LicenseSuspended
+                | Self::LicenseBanned
+                | Self::LicenseBlocked
+                | Self::LicenseInvalid
+                | Self::LicenseEntitlementMissing
+                | Self::LicenseUnknown
+        )
+    }
+
     /// Whether this is a fault of ours or a neighbour's rather than the caller's situation.
     pub const fn is_fault(self) -> bool {
         self.status() >= 500

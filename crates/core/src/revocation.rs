@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ApiKeyId, SessionId, UserId},
+    license::Holder,
     time::Timestamp,
 };
 
@@ -51,6 +52,11 @@ pub enum Scope {
     Lifted {
         /// What is allowed again.
         scope: Box<Scope>,
+    },
+    /// What is known of a license changed: caches read it again, and what is open looks whether it still may be.
+    License {
+        /// Whose it is.
+        holder: Holder,
     },
     /// A key ring changed (`keys rotate`): readers load it again.
     KeyRing {

@@ -3,12 +3,13 @@
 //!
 //! Its `typ` is its own and no issuer's policy admits it, so it is never taken as a credential.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use doorward_core::{
     decision::Denial,
     jose::sign::SigningKey,
+    license::Licensed,
     principal::{Authenticated, Principal},
     reason::Reason,
     ring::KeySet,
@@ -56,6 +57,7 @@ struct Key {
 #[derive(Debug)]
 struct Kept {
     principal: Arc<Principal>,
+    license: Option<Licensed>,
     value: HeaderValue,
     expires_at: Timestamp,
 }
@@ -74,6 +76,10 @@ struct Content<'a> {
     org: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    license: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entitlements: Option<&'a BTreeSet<String>>,
 }
 
 impl Assertions {
@@ -106,13 +112,15 @@ impl Assertions {
         self.keys.load().as_ref().map(|keys| keys.jwks.clone()).ok_or_else(not_loaded)
     }
 
-    /// The assertion about `principal` for the app with this audience.
+    /// The assertion about `principal` for the app with this audience. `license` is what counted for the decision, if
+    /// the rule asks for a license.
     ///
     /// # Errors
     /// `store_unavailable` until the keys are loaded: an app that asks for proof gets no request without it.
     pub fn for_principal(
         &self,
         principal: &Arc<Principal>,
+        license: Option<&Licensed>,
         audience: &Arc<str>,
         now: Now,
     ) -> Result<HeaderValue, Denial> {
@@ -123,6 +131,7 @@ impl Assertions {
             && now.wall.plus(MARGIN) < kept.expires_at
             // A credential's principal changes with its user: an old copy must not speak for the new one.
             && (Arc::ptr_eq(&kept.principal, principal) || kept.principal == *principal)
+            && says(kept.license.as_ref()) == says(license)
         {
             return Ok(kept.value.clone());
         }
@@ -141,13 +150,21 @@ impl Assertions {
                 Authenticated::Session { authenticated_at, .. } => Some(authenticated_at.as_secs()),
                 _ => None,
             },
+            license: license.map(Licensed::status),
+            entitlements: license.and_then(Licensed::entitlements),
         };
         let token = keys.current.mint(KIND, Some(&keys.kid), &content).map_err(|_| Reason::Internal)?;
         let value = HeaderValue::try_from(token).map_err(|_| Reason::Internal)?;
-        let kept = Kept { principal: Arc::clone(principal), value: value.clone(), expires_at };
+        let license = license.cloned();
+        let kept = Kept { principal: Arc::clone(principal), license, value: value.clone(), expires_at };
         self.cache.insert(key, Arc::new(kept));
         Ok(value)
     }
+}
+
+/// What an assertion says of a license.
+fn says(license: Option<&Licensed>) -> Option<(&'static str, Option<&BTreeSet<String>>)> {
+    license.map(|license| (license.status(), license.entitlements()))
 }
 
 fn not_loaded() -> Denial {
@@ -231,7 +248,7 @@ mod tests {
     #[test]
     fn an_app_can_verify_it_with_the_published_key_and_nobody_takes_it_as_a_credential() {
         let assertions = assertions();
-        let value = assertions.for_principal(&principal(), &"web".into(), NOW).unwrap();
+        let value = assertions.for_principal(&principal(), None, &"web".into(), NOW).unwrap();
         let text = value.to_str().unwrap();
         let key = assertions.keys.load().as_ref().unwrap().current.public_key().unwrap();
         let verified = token::verify(token::parse(text).unwrap(), &key, &policy(Some(KIND)), NOW).unwrap();
@@ -244,11 +261,11 @@ mod tests {
     fn it_is_signed_once_and_again_before_it_ends() {
         let assertions = assertions();
         let principal = principal();
-        let first = assertions.for_principal(&principal, &"web".into(), NOW).unwrap();
+        let first = assertions.for_principal(&principal, None, &"web".into(), NOW).unwrap();
         let soon = Now { wall: NOW.wall.plus(Duration::from_secs(100)), ..NOW };
-        assert_eq!(assertions.for_principal(&principal, &"web".into(), soon).unwrap(), first);
+        assert_eq!(assertions.for_principal(&principal, None, &"web".into(), soon).unwrap(), first);
         let later = Now { wall: NOW.wall.plus(LIFETIME - MARGIN), ..NOW };
-        assert_ne!(assertions.for_principal(&principal, &"web".into(), later).unwrap(), first);
-        assert_ne!(assertions.for_principal(&principal, &"other".into(), NOW).unwrap(), first);
+        assert_ne!(assertions.for_principal(&principal, None, &"web".into(), later).unwrap(), first);
+        assert_ne!(assertions.for_principal(&principal, None, &"other".into(), NOW).unwrap(), first);
     }
 }

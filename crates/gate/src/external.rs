@@ -53,12 +53,15 @@ impl Gate {
     /// The question about `principal`, if there is a set and it speaks about such a caller.
     pub(crate) fn ask_external(&self, principal: &Principal) -> Option<Asked> {
         match principal.authenticated {
-            Authenticated::Bearer { .. } => {
-                let set = self.inner().external.load();
-                set.as_ref().map(|set| set.0.contains(Arc::clone(&principal.subject.subject)))
-            }
+            Authenticated::Bearer { .. } => self.ask_external_about(&principal.subject.subject),
             Authenticated::Session { .. } | Authenticated::ApiKey { .. } | Authenticated::Legacy { .. } => None,
         }
+    }
+
+    /// The question about a subject, if there is a set.
+    pub(crate) fn ask_external_about(&self, subject: &Arc<str>) -> Option<Asked> {
+        let set = self.inner().external.load();
+        set.as_ref().map(|set| set.0.contains(Arc::clone(subject)))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod external;
 pub mod flow;
 pub mod gate;
 pub mod issuer;
+pub mod license;
 #[cfg(feature = "mail")]
 pub mod mail;
 pub mod observe;

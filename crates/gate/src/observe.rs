@@ -23,6 +23,8 @@ pub enum Fault<'a> {
     TouchDropped,
     /// Session touches could not be written.
     TouchFailed(&'a str),
+    /// The highest time seen, which licenses are judged by, could not be read or written.
+    HighestTime(&'a str),
 }
 
 /// Looks away; for tests and for hosts that log for themselves.

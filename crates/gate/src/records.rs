@@ -233,7 +233,7 @@ impl Records {
             }
             Scope::ApiKey { id } => self.keys.retain(|_, entry| entry.key.id != *id),
             Scope::Lifted { scope } => self.void(scope),
-            Scope::Token { .. } | Scope::Subject { .. } | Scope::KeyRing { .. } => {}
+            Scope::Token { .. } | Scope::Subject { .. } | Scope::License { .. } | Scope::KeyRing { .. } => {}
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use doorward_core::{
-    decision::{Denial, RateBudget},
+    decision::{Denial, Grant, RateBudget},
     id::DecisionId,
+    license::Licensed,
     reason::Reason,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -15,6 +16,9 @@ use serde::Serialize;
 pub const REASON: HeaderName = HeaderName::from_static("x-doorward-reason");
 /// Names the decision on every denial.
 pub const DECISION: HeaderName = HeaderName::from_static("x-doorward-decision");
+
+/// Days of grace that are left, on what passes because of it.
+pub const LICENSE_GRACE: HeaderName = HeaderName::from_static("x-license-grace");
 
 /// The limit that an answer is under (draft-ietf-httpapi-ratelimit-headers-10 §3).
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -88,6 +92,13 @@ pub fn problem(denial: &Denial, id: DecisionId, docs: &str) -> Response<Bytes> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     mark(headers, denial, id);
     response
+}
+
+/// Says on an answer that it came only because of a grace, where it did.
+pub fn mark_grace(headers: &mut HeaderMap, grant: &Grant) {
+    if let Some(days) = grant.license.as_ref().and_then(Licensed::grace_days) {
+        headers.insert(LICENSE_GRACE, HeaderValue::from(days));
+    }
 }
 
 /// The status that a caller is told.

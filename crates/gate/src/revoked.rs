@@ -169,6 +169,14 @@ impl Revoked {
     }
 }
 
+impl Revoked {
+    /// Whether the blocklist names this subject.
+    pub(crate) fn blocks_subject(&self, issuer: &str, subject: &str, now: Timestamp) -> bool {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        state.subjects.holds(issuer, subject, now)
+    }
+}
+
 impl State {
     fn apply(&mut self, entry: &Revocation) {
         let until = entry.entry.until;
@@ -194,7 +202,7 @@ impl State {
             }
             Scope::Lifted { scope } => self.lift(scope),
             // These void caches; they forbid nothing by themselves.
-            Scope::User { .. } | Scope::KeyRing { .. } => {}
+            Scope::User { .. } | Scope::License { .. } | Scope::KeyRing { .. } => {}
         }
     }
 
@@ -211,6 +219,7 @@ impl State {
             Scope::UserSessions { .. }
             | Scope::AllSessions
             | Scope::User { .. }
+            | Scope::License { .. }
             | Scope::KeyRing { .. }
             | Scope::Lifted { .. } => {}
         }

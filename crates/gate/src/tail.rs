@@ -31,7 +31,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 const BATCH: usize = 2048;
 /// Longest pause of whoever watches over something open.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How often entries whose time is over are forgotten.
+/// How often entries whose time is over are forgotten, and the highest time is written down.
 const SWEEP: Duration = Duration::from_secs(60);
 
 impl Gate {
@@ -52,10 +52,25 @@ impl Gate {
                 _ = poll.tick() => self.follow().await,
                 Ok(()) = changed.changed() => self.follow().await,
                 _ = flush.tick() => self.write_touches(&mut task).await,
-                _ = sweep.tick() => self.inner().revoked.sweep(self.clock().now()),
+                _ = sweep.tick() => {
+                    self.inner().revoked.sweep(self.clock().now());
+                    self.keep_highest_time(false).await;
+                }
             }
         }
         self.write_touches(&mut task).await;
+        self.keep_highest_time(true).await;
+    }
+
+    async fn keep_highest_time(&self, always: bool) {
+        let inner = self.inner();
+        if inner.licenses.load().is_none() {
+            return;
+        }
+        inner.highest.see(self.clock().now().wall);
+        if let Err(error) = inner.highest.keep(self.store(), always).await {
+            inner.observer.fault(Fault::HighestTime(&error.to_string()));
+        }
     }
 
     /// Reads the log up to its end and applies it. A failure leaves the state as it is, and it ages.
@@ -75,6 +90,9 @@ impl Gate {
             inner.revoked.apply(&entries);
             for entry in entries {
                 inner.records.void(&entry.entry.scope);
+                if let Some(desk) = &*inner.licenses.load() {
+                    desk.void(&entry.entry.scope);
+                }
                 if let Scope::User { id } = entry.entry.scope {
                     inner.revoked.changed(id, &entry.entry.why, self.clock().now());
                 }

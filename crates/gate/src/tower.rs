@@ -142,6 +142,7 @@ where
             };
             let principal = grant.principal.as_ref().map(|permitted| Arc::clone(permitted.get()));
             let is_authenticated = principal.is_some();
+            let grace = grant.clone();
             let mut request = request;
             shared.strip(request.headers_mut(), &decision, principal.as_deref());
             request.extensions_mut().insert(Admitted { decision: Arc::new(decision), principal, client });
@@ -149,6 +150,7 @@ where
             if is_authenticated {
                 forward::keep_private(response.headers_mut());
             }
+            respond::mark_grace(response.headers_mut(), &grace);
             Ok(response)
         })
     }

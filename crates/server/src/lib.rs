@@ -9,6 +9,7 @@ pub mod docs;
 pub mod http;
 mod idle;
 mod jobs;
+mod license;
 pub mod lifecycle;
 pub mod listener;
 pub mod pages;

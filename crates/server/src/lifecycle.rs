@@ -18,6 +18,7 @@ use doorward_gate::{
     flow::{LinkWorker, SubjectDirectory, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth},
     gate::{Gate, GateParts, GateTask},
     issuer::Listener as IssuerListener,
+    license::LicenseProvider,
     mail::{Mailer, SmtpMailer, outbox::Outbox},
     rate::MemoryLimits,
     ring::{self, Ring},
@@ -33,7 +34,7 @@ use crate::{
         Server,
         entry::{self, Entry},
     },
-    jobs,
+    jobs, license,
     listener::{Listener, ListenerOptions, Tls},
     proxy::Proxy,
     shared::Shared,
@@ -59,6 +60,8 @@ pub struct Host {
     pub mailer: Option<Mailer>,
     /// Confirms the candidate subjects of pending users; without it they stay pending.
     pub directory: Option<Arc<dyn SubjectDirectory>>,
+    /// Is asked about licenses in place of what the file says.
+    pub license: Option<Arc<dyn LicenseProvider>>,
     /// Environment, for reading the file again on SIGHUP.
     pub vars: BTreeMap<String, String>,
     /// Whether this is `demo`.
@@ -165,6 +168,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         )),
         cache_capacity: CACHE,
     });
+    gate.use_licenses(license::parts(config, &host, &gate.issuers()).map_err(|error| misconfigured(&error))?);
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
@@ -256,11 +260,13 @@ impl Running {
         let old = self.server.gate.issuers();
         let assembled = assemble::assemble(&config, version, store, &self.host, self.listener.clone(), Some(&old))
             .map_err(ReloadError::Assemble)?;
+        let licenses = license::parts(&config, &self.host, &assembled.issuers).map_err(ReloadError::Assemble)?;
         let shared = self.server.shared.take(&config, &self.server.gate);
         shared.map_err(|error| ReloadError::Assemble(anyhow::anyhow!("shared.url: {error}")))?;
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);
+        self.server.gate.use_licenses(licenses);
         let sign_in = assemble::sign_in_config(&config);
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);

@@ -34,6 +34,7 @@ statements! {
         ORDER BY CASE WHEN id = $1 THEN 0 WHEN email = $2 THEN 1 ELSE 2 END LIMIT 1",
     USER_BY_ID = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $1"),
     USER_BY_EMAIL = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $1"),
+    USER_BY_SUBJECT = concat!("SELECT ", user_columns!(), " FROM users WHERE external_subject = $1"),
     USERS_FIRST = concat!("SELECT ", user_columns!(), " FROM users ORDER BY id LIMIT $1"),
     USERS_AFTER = concat!("SELECT ", user_columns!(), " FROM users WHERE id > $1 ORDER BY id LIMIT $2"),
 }
@@ -116,6 +117,14 @@ impl Store {
     /// [`StoreError`].
     pub async fn user_by_email(&self, email: Email) -> Result<Option<User>, StoreError> {
         self.read(ByEmail { email }).await
+    }
+
+    /// The user who is linked to this subject of the license provider.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn user_by_subject(&self, subject: String) -> Result<Option<User>, StoreError> {
+        self.read(BySubject { subject }).await
     }
 
     /// Users in the order of their ids, the page after `after`; 1,000 at most.
@@ -285,6 +294,23 @@ impl Read for ByEmail {
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Option<User>, DbError> {
         one(sql, &USER_BY_EMAIL, values![&self.email]).await?.map(|mut row| read_user(&mut row)).transpose()
+    }
+}
+
+struct BySubject {
+    subject: String,
+}
+
+impl Read for BySubject {
+    type Out = Option<User>;
+    const NAME: &'static str = "user_by_subject";
+
+    fn memory(&self, tables: &Tables) -> Result<Option<User>, DbError> {
+        Ok(tables.users_by_subject.get(&self.subject).and_then(|id| tables.users.get(id)).cloned())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Option<User>, DbError> {
+        one(sql, &USER_BY_SUBJECT, values![self.subject.as_str()]).await?.map(|mut row| read_user(&mut row)).transpose()
     }
 }
 

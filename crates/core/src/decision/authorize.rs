@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::{Denial, Grant, Permitted};
 use crate::{
+    license::{self, Licensed},
     principal::{Authenticated, Principal},
     reason::Reason,
-    rule::{Access, LicenseMode, OnStale, Rule},
+    rule::{Access, OnStale, Rule},
     time::Timestamp,
     token::Claims,
 };
@@ -20,6 +21,16 @@ pub struct Action<'a> {
     pub rule: &'a Rule,
     /// How old a sign-in may be where the rule asks for a recent one.
     pub recent_auth: Duration,
+    /// Whether the request only reads; see [`license::check`].
+    pub reads: bool,
+}
+
+impl Action<'_> {
+    /// Whether a request with this method only reads. An upgrade does not, whatever its method: what goes through the
+    /// open socket may change anything.
+    pub fn is_read(method: &http::Method, is_upgrade: bool) -> bool {
+        !is_upgrade && matches!(*method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS)
+    }
 }
 
 /// Whether the revocation state is recent enough to rely on.
@@ -33,11 +44,13 @@ pub enum Freshness {
 
 /// The state that a decision is taken against.
 #[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
+pub struct Snapshot<'a> {
     /// Age of the revocation state.
     pub freshness: Freshness,
     /// Why the principal's credential or subject is revoked, if it is.
     pub revoked: Option<Reason>,
+    /// The license that counts for the principal, where the rule asks for one and it was looked at.
+    pub license: Option<&'a Licensed>,
 }
 
 /// Admits anybody to a public rule.
@@ -46,7 +59,7 @@ pub struct Snapshot {
 /// `no_credential` if the rule is not public.
 pub fn admit_public(rule: &Rule) -> Result<Grant, Denial> {
     match rule.access {
-        Access::Public => Ok(Grant { principal: None, is_stale: false }),
+        Access::Public => Ok(Grant { principal: None, is_stale: false, license: None }),
         Access::Credential(_) => Err(Reason::NoCredential.into()),
     }
 }
@@ -58,13 +71,13 @@ pub fn admit_public(rule: &Rule) -> Result<Grant, Denial> {
 ///
 /// # Errors
 /// `rule_denies` (the rule does not admit this kind of credential), `token_revoked`, `session_revoked`,
-/// `user_banned`, `api_key_revoked` (as the snapshot says), `shared_unavailable`, `re_auth_required`,
-/// `missing_capability`, `missing_scope`, `missing_claim`, `license_entitlement_missing`,
-/// `license_unknown`.
+/// `user_banned`, `api_key_revoked` (as the snapshot says), `license_blocked`, `shared_unavailable`,
+/// `re_auth_required`, `missing_capability`, `missing_scope`, `missing_claim`; and last, so that nobody is asked about
+/// a license in vain, those of [`license::check`].
 pub fn authorize(
     principal: Arc<Principal>,
     action: &Action<'_>,
-    snapshot: &Snapshot,
+    snapshot: &Snapshot<'_>,
     now: Timestamp,
 ) -> Result<Grant, Denial> {
     let rule = action.rule;
@@ -77,6 +90,10 @@ pub fn authorize(
     if let Some(reason) = snapshot.revoked {
         return Err(reason.into());
     }
+    let asks_license = license::is_asked(rule);
+    if asks_license && snapshot.license.is_some_and(|license| license.is_blocked) {
+        return Err(Reason::LicenseBlocked.into());
+    }
     let is_stale = snapshot.freshness == Freshness::Stale;
     if is_stale && rule.on_stale == OnStale::Deny {
         return Err(Reason::SharedUnavailable.into());
@@ -85,8 +102,9 @@ pub fn authorize(
         check_recent(&principal.authenticated, action.recent_auth, now)?;
     }
     check_requirements(&principal.authenticated, rule)?;
-    check_license(rule)?;
-    Ok(Grant { principal: Some(Permitted(principal)), is_stale })
+    license::check(snapshot.license, rule, action.reads)?;
+    let license = snapshot.license.filter(|_| asks_license).cloned();
+    Ok(Grant { principal: Some(Permitted(principal)), is_stale, license })
 }
 
 /// Only a session can be recent: an access token is no proof that anybody is present (NIST SP 800-63B-4).
@@ -141,17 +159,5 @@ fn claim_holds(claims: &Claims, name: &str, wanted: &Value) -> bool {
         Some(Value::Array(items)) if !wanted.is_array() => items.contains(wanted),
         Some(value) => value == *wanted,
         None => false,
-    }
-}
-
-/// There is no license provider yet, so whatever asks for a license cannot be answered: fail closed. The
-/// config leaves `license` at `none` on every rule while no provider is set.
-fn check_license(rule: &Rule) -> Result<(), Denial> {
-    if let Some(entitlement) = rule.require.entitlements.first() {
-        return Err(Denial::from(Reason::LicenseEntitlementMissing).with_required(entitlement.as_str()));
-    }
-    match rule.license {
-        LicenseMode::None => Ok(()),
-        LicenseMode::Active | LicenseMode::ActiveOrGraceRead => Err(Reason::LicenseUnknown.into()),
     }
 }

@@ -71,10 +71,11 @@ fn bearer(scopes: &[&str], more: serde_json::Value) -> Arc<Principal> {
     })
 }
 
-const FRESH: Snapshot = Snapshot { freshness: Freshness::Fresh, revoked: None };
+const FRESH: Snapshot<'_> = Snapshot { freshness: Freshness::Fresh, revoked: None, license: None };
 
-fn verdict(principal: Arc<Principal>, rule: &Rule, snapshot: Snapshot) -> Result<Grant, Reason> {
-    authorize(principal, &Action { rule, recent_auth: WINDOW }, &snapshot, NOW).map_err(|denial| denial.reason)
+fn verdict(principal: Arc<Principal>, rule: &Rule, snapshot: Snapshot<'_>) -> Result<Grant, Reason> {
+    authorize(principal, &Action { rule, recent_auth: WINDOW, reads: true }, &snapshot, NOW)
+        .map_err(|denial| denial.reason)
 }
 
 #[test]
@@ -88,14 +89,14 @@ fn a_kind_that_the_rule_does_not_name_is_denied() {
 fn a_known_revocation_denies_even_where_stale_state_may_pass() {
     let mut rule = rule(ALL, Require::default());
     rule.on_stale = OnStale::Allow;
-    let snapshot = Snapshot { freshness: Freshness::Stale, revoked: Some(Reason::TokenRevoked) };
+    let snapshot = Snapshot { freshness: Freshness::Stale, revoked: Some(Reason::TokenRevoked), license: None };
     assert_eq!(verdict(bearer(&[], json!({})), &rule, snapshot), Err(Reason::TokenRevoked));
 }
 
 #[test]
 fn stale_revocation_state_is_denied_or_marked_as_the_rule_says() {
     let mut rule = rule(ALL, Require::default());
-    let stale = Snapshot { freshness: Freshness::Stale, revoked: None };
+    let stale = Snapshot { freshness: Freshness::Stale, revoked: None, license: None };
     assert_eq!(verdict(session(Duration::ZERO), &rule, stale), Err(Reason::SharedUnavailable));
     rule.on_stale = OnStale::Allow;
     assert!(verdict(session(Duration::ZERO), &rule, stale).unwrap().is_stale);
@@ -109,7 +110,8 @@ fn recent_authentication_ends_at_its_limit_and_no_token_or_key_ever_has_it() {
     assert_eq!(verdict(session(WINDOW), &rule, FRESH), Err(Reason::ReAuthRequired));
     assert_eq!(verdict(api_key(&["deploy"]), &rule, FRESH), Err(Reason::ReAuthRequired));
     assert_eq!(verdict(bearer(&[], json!({})), &rule, FRESH), Err(Reason::ReAuthRequired));
-    let denial = authorize(session(WINDOW), &Action { rule: &rule, recent_auth: WINDOW }, &FRESH, NOW).unwrap_err();
+    let denial =
+        authorize(session(WINDOW), &Action { rule: &rule, recent_auth: WINDOW, reads: true }, &FRESH, NOW).unwrap_err();
     assert_eq!(denial.detail().unwrap().max_age_seconds, Some(300));
 }
 

@@ -1,8 +1,9 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     id::{OrgId, UserId},
+    license::{Holder, Known, LicensePolicy, LicenseState, Observation},
     principal::{Authenticated, PrincipalKind, SubjectId},
     time::Timestamp,
     token::Claims,
@@ -126,7 +127,18 @@ fn identity_is_written_whole_and_cannot_break_out_of_its_header() {
         authenticated: Authenticated::Bearer { claims: Arc::new(Claims::default()) },
         expires_at: None,
     };
-    let identity = identity_headers(Some(&caller), Some("active"), decision);
+    let codes = ["SSO", "a,b", "\u{e4} %"].map(str::to_owned);
+    let observation = Observation {
+        state: LicenseState::Active,
+        license_id: None,
+        expires_at: None,
+        entitlements: codes.into(),
+        observed_at: at,
+    };
+    let known = Some(Arc::new(Known { observation, confirmed_at: at }));
+    let policy = LicensePolicy { trust_for: Duration::from_secs(60), grace: Duration::ZERO };
+    let license = Licensed::derive(Holder::User(user), known, &policy, at);
+    let identity = identity_headers(Some(&caller), Some(&license), decision);
     for (field, expected) in [
         (IdentityField::Subject, "main|%C3%A4%0D%0AX:%201%20%2541".to_owned()),
         (IdentityField::Issuer, "main".to_owned()),
@@ -134,6 +146,7 @@ fn identity_is_written_whole_and_cannot_break_out_of_its_header() {
         (IdentityField::Method, "bearer".to_owned()),
         (IdentityField::Org, org.to_string()),
         (IdentityField::License, "active".to_owned()),
+        (IdentityField::Entitlements, "SSO,a%2Cb,%C3%A4%20%25".to_owned()),
         (IdentityField::Decision, decision.to_string()),
     ] {
         assert_eq!(identity.value(field), expected.as_str(), "{field:?}");
@@ -150,6 +163,6 @@ fn identity_is_written_whole_and_cannot_break_out_of_its_header() {
         (&HeaderValue::from_static("a@b.test"), &HeaderValue::from_static(""))
     );
     let nobody = identity_headers(None, None, decision);
-    assert_eq!(nobody.all().filter(|(_, value)| value.is_empty()).count(), 6);
-    assert_eq!(nobody.all().count(), 7);
+    assert_eq!(nobody.all().filter(|(_, value)| value.is_empty()).count(), 7);
+    assert_eq!(nobody.all().count(), 8);
 }

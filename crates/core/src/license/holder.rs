@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
 use crate::id::{OrgId, UserId};
 
 /// Who holds a license.
@@ -53,6 +55,19 @@ impl FromStr for Holder {
     }
 }
 
+impl Serialize for Holder {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Holder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|NoHolder| D::Error::custom("no holder of a license"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,9 +79,13 @@ mod tests {
         let org = Holder::Org(OrgId::mint(Timestamp::EPOCH, [2; 10]));
         for holder in [Holder::Installation, user, org] {
             assert_eq!(holder.to_string().parse(), Ok(holder));
+            let json = serde_json::to_string(&holder).unwrap();
+            assert_eq!(json, format!("\"{holder}\""));
+            assert_eq!(serde_json::from_str::<Holder>(&json).unwrap(), holder);
         }
         for bad in ["", "user", "user/", "user/x", "installation/x", "team/1"] {
             assert_eq!(bad.parse::<Holder>(), Err(NoHolder), "{bad}");
+            assert!(serde_json::from_value::<Holder>(bad.into()).is_err(), "{bad}");
         }
     }
 }

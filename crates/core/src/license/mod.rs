@@ -5,6 +5,7 @@
 //! taken for a verdict; what it costs is freshness, and that has a verdict of its own.
 
 mod holder;
+mod licensed;
 mod standing;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 pub use holder::{Holder, NoHolder};
+pub use licensed::{Licensed, check, is_asked};
 pub use standing::{Standing, Verdict, derive};
 
 /// What a provider says about a license, in one vocabulary for all of them.
@@ -134,5 +136,7 @@ pub fn plan(known: Option<&Known>, observation: Observation, now: Timestamp) -> 
     if is_same { Plan::Confirmed(new) } else { Plan::Changed { old: Some(known.observation.state), new } }
 }
 
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod tests;

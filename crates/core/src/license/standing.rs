@@ -49,6 +49,9 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Of somebody who can have no license.
+    pub const NONE: Self = Self { verdict: Verdict::Deny { reason: Reason::LicenseNone }, until: None, status: "none" };
+
     /// Whole days of grace that are left, begun ones included; `X-License-Grace`. `None` outside a grace.
     pub fn grace_days(&self, now: Timestamp) -> Option<u64> {
         match (self.verdict, self.until) {

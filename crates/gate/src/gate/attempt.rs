@@ -6,7 +6,7 @@ use doorward_core::{
     api_key,
     credential::{self, Credential},
     csrf,
-    decision::{self, Action, Decision, Denial, Freshness, Grant, Snapshot},
+    decision::{self, Action, Decision, Denial},
     legacy,
     principal::Principal,
     reason::Reason,
@@ -18,10 +18,10 @@ use doorward_core::{
 
 use super::{
     Gate,
-    load::{Loaded, Need},
+    licensed::Asked,
+    load::{Loaded, LoadedCredential, Need},
 };
 use crate::{
-    external::External,
     issuer::{Verdict, VerifiedToken},
     observe::Fault,
     policy::Policy,
@@ -64,7 +64,7 @@ impl Gate {
         judge: &Judge,
         policy: &Policy,
         now: Now,
-        loaded: Option<Loaded>,
+        loaded: &Loaded,
     ) -> Step<Decision> {
         let (index, rule) = match judge {
             Judge::Own(rule) => (None, &**rule),
@@ -83,11 +83,7 @@ impl Gate {
             }
             Err(denial) => return Step::Done(self.decision(now, policy, index, None, Err(denial))),
         };
-        let (loaded, external) = match loaded {
-            Some(Loaded::Listed(token, answer)) => (Some(Loaded::Token(Ok(token))), Some(answer)),
-            loaded => (loaded, None),
-        };
-        let caller = match self.authenticate(&credential, rule, policy, now, loaded, facts.client) {
+        let caller = match self.authenticate(&credential, rule, policy, now, loaded.credential.as_ref(), facts.client) {
             Step::Done(Ok(caller)) => caller,
             Step::Done(Err((denial, caller))) => {
                 return Step::Done(self.decision(now, policy, index, caller, Err(denial)));
@@ -101,61 +97,24 @@ impl Gate {
             Caller::Legacy(entry) => Arc::clone(&entry.principal),
         };
         // On every request, also for a token that was verified before; what the log says already needs no question.
-        if external.is_none()
+        if loaded.listed.is_none()
             && let Caller::Token(token) = &caller
             && self.0.revoked.reason(&principal, now.wall).is_none()
             && let Some(answer) = self.ask_external(&principal)
         {
             return Step::Need(Need::Listed(Arc::clone(token), answer));
         }
-        let outcome = self
-            .check_csrf(facts, rule, policy, &caller)
-            .and_then(|()| self.authorize_as(Arc::clone(&principal), rule, policy, now, external.as_ref()));
+        let asked = Asked { policy, rule, now, reads: Action::is_read(facts.method, facts.is_upgrade) };
+        let crossed = self.check_csrf(facts, rule, policy, &caller);
+        let outcome = match crossed.map(|()| self.authorize_licensed(&principal, asked, loaded)) {
+            Ok(Step::Done(outcome)) => outcome,
+            Ok(Step::Need(need)) => return Step::Need(need),
+            Err(denial) => Err(denial),
+        };
         if let (Ok(_), Caller::Session(entry)) = (&outcome, &caller) {
             self.touch(entry, now);
         }
         Step::Done(self.decision(now, policy, index, Some(principal), outcome))
-    }
-
-    /// The second step alone: may `principal` do what `rule` guards?
-    ///
-    /// Not looked at: the external set of blocked subjects, which has to be waited for.
-    ///
-    /// # Errors
-    /// Those of [`decision::authorize`].
-    pub fn authorize(
-        &self,
-        principal: Arc<Principal>,
-        rule: &Rule,
-        policy: &Policy,
-        now: Now,
-    ) -> Result<Grant, Denial> {
-        self.authorize_as(principal, rule, policy, now, None)
-    }
-
-    /// As [`Gate::authorize`], with what the external set said where it was asked.
-    fn authorize_as(
-        &self,
-        principal: Arc<Principal>,
-        rule: &Rule,
-        policy: &Policy,
-        now: Now,
-        external: Option<&External>,
-    ) -> Result<Grant, Denial> {
-        let log = self.0.revoked.freshness(now);
-        let freshness = if log == Freshness::Fresh { external.map_or(log, External::freshness) } else { log };
-        let listed = self.0.revoked.reason(&principal, now.wall);
-        let snapshot = Snapshot { freshness, revoked: listed.or_else(|| external.and_then(External::reason)) };
-        let action = Action { rule, recent_auth: policy.sessions.recent_auth };
-        decision::authorize(principal, &action, &snapshot, now.wall).map_err(|denial| {
-            if denial.reason != Reason::SharedUnavailable {
-                return denial;
-            }
-            match external {
-                Some(External(Err(note))) => denial.with_note(format!("the shared blocklist cannot be asked: {note}")),
-                _ => denial.with_note("the revocation log was not read lately"),
-            }
-        })
     }
 
     /// The first step: who is it? An error carries the caller too where the credential named one.
@@ -166,7 +125,7 @@ impl Gate {
         rule: &Rule,
         policy: &Policy,
         now: Now,
-        loaded: Option<Loaded>,
+        loaded: Option<&LoadedCredential>,
         client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         match credential {
@@ -179,7 +138,7 @@ impl Gate {
             },
             Credential::Bearer(text) => {
                 let verdict = match loaded {
-                    Some(Loaded::Token(verdict)) => verdict,
+                    Some(LoadedCredential::Token(verdict)) => verdict.clone(),
                     _ => match self.0.issuers.load().verify(text, now) {
                         Verdict::Ready(verdict) => verdict,
                         Verdict::Pending(future) => return Step::Need(Need::Token(future)),
@@ -199,11 +158,11 @@ impl Gate {
         rule: &Rule,
         policy: &Policy,
         now: Now,
-        loaded: Option<Loaded>,
+        loaded: Option<&LoadedCredential>,
         client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let answer = match loaded {
-            Some(Loaded::Session(answer)) => Some(answer),
+            Some(LoadedCredential::Session(answer)) => Some(answer.clone()),
             _ => None,
         };
         let kept = || self.0.records.session(&hash);
@@ -229,11 +188,11 @@ impl Gate {
         hash: TokenHash,
         rule: &Rule,
         now: Now,
-        loaded: Option<Loaded>,
+        loaded: Option<&LoadedCredential>,
         client: IpAddr,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let answer = match loaded {
-            Some(Loaded::Key(answer)) => Some(answer),
+            Some(LoadedCredential::Key(answer)) => Some(answer.clone()),
             _ => None,
         };
         let kept = || self.0.records.key(&hash);
@@ -262,7 +221,7 @@ impl Gate {
         rule: &Rule,
         policy: &Policy,
         now: Now,
-        loaded: Option<Loaded>,
+        loaded: Option<&LoadedCredential>,
     ) -> Step<Result<Caller, (Denial, Option<Arc<Principal>>)>> {
         let verified = self.check_window().and_then(|()| {
             let key = policy.legacy().and_then(|legacy| legacy.key.as_ref());
@@ -276,7 +235,7 @@ impl Gate {
         };
         let hash = TokenHash::of(text.as_bytes());
         let answer = match loaded {
-            Some(Loaded::Legacy(answer)) => Some(answer),
+            Some(LoadedCredential::Legacy(answer)) => Some(answer.clone()),
             _ => None,
         };
         let kept = || self.0.records.legacy(&hash);

@@ -16,18 +16,31 @@ use super::Gate;
 use crate::{
     external::{Asked, External},
     issuer::VerifiedToken,
+    license::{self, Licenses, Look},
     rate::{ClientNet, UNKNOWN_CREDENTIALS},
     records::{KeyEntry, LegacyEntry, SessionEntry},
 };
 
-/// What has been fetched for a decision that had to wait.
-pub(super) enum Loaded {
+/// What has been fetched for a decision that had to wait; each part once at most.
+#[derive(Default)]
+pub(super) struct Loaded {
+    /// The record of the credential, or the verdict on it.
+    pub(super) credential: Option<LoadedCredential>,
+    /// What the external set says of the subject of a token.
+    pub(super) listed: Option<External>,
+    /// What is known of the license.
+    pub(super) license: Option<Result<Look, Denial>>,
+    /// What the external set says of the license's subject.
+    pub(super) license_listed: Option<External>,
+}
+
+/// A credential, as the store or its issuer answered.
+#[derive(Clone)]
+pub(super) enum LoadedCredential {
     Session(Result<Option<Arc<SessionEntry>>, Denial>),
     Key(Result<Option<Arc<KeyEntry>>, Denial>),
     Token(Result<Arc<VerifiedToken>, Denial>),
     Legacy(Result<Option<Arc<LegacyEntry>>, Denial>),
-    /// A good token, and what the external set says of its subject.
-    Listed(Arc<VerifiedToken>, External),
 }
 
 /// What is still needed.
@@ -37,27 +50,43 @@ pub(super) enum Need {
     Token(Pin<Box<dyn Future<Output = Result<Arc<VerifiedToken>, Denial>> + Send>>),
     /// The user behind a verified token of the old system.
     Legacy(TokenHash, Box<Claims>),
+    /// What an external set says of the subject of this verified token.
     Listed(Arc<VerifiedToken>, Asked),
+    License(Licenses, Box<license::Asked>),
+    LicenseListed(Asked),
 }
 
 impl Gate {
-    pub(super) async fn load(&self, need: Need, client: IpAddr) -> Loaded {
-        match need {
-            Need::Token(verdict) => Loaded::Token(verdict.await),
-            Need::Listed(token, answer) => Loaded::Listed(token, External(answer.await)),
-            Need::Legacy(hash, claims) => Loaded::Legacy(self.load_legacy(hash, *claims).await),
-            Need::Session(hash) => Loaded::Session(match self.may_look_up(&hash, client) {
+    /// Fetches what is needed, besides what is there already.
+    pub(super) async fn load(&self, need: Need, client: IpAddr, loaded: &mut Loaded) {
+        let credential = match need {
+            Need::Token(verdict) => LoadedCredential::Token(verdict.await),
+            Need::Listed(token, answer) => {
+                loaded.listed = Some(External(answer.await));
+                LoadedCredential::Token(Ok(token))
+            }
+            Need::Legacy(hash, claims) => LoadedCredential::Legacy(self.load_legacy(hash, *claims).await),
+            Need::Session(hash) => LoadedCredential::Session(match self.may_look_up(&hash, client) {
                 Ok(()) => self.load_session(hash).await,
                 Err(denial) => Err(denial),
             }),
             Need::Key(hash) => {
                 let is_known = self.0.records.key(&hash).is_some();
-                Loaded::Key(match if is_known { Ok(()) } else { self.has_room(client) } {
+                LoadedCredential::Key(match if is_known { Ok(()) } else { self.has_room(client) } {
                     Ok(()) => self.load_key(hash).await,
                     Err(denial) => Err(denial),
                 })
             }
-        }
+            Need::License(licenses, asked) => {
+                loaded.license = Some(licenses.load(&asked, self.is_fresh(self.0.clock.now())).await);
+                return;
+            }
+            Need::LicenseListed(answer) => {
+                loaded.license_listed = Some(External(answer.await));
+                return;
+            }
+        };
+        loaded.credential = Some(credential);
     }
 
     /// Whether the store may be asked for a session on behalf of `client`. One that is in memory always may be

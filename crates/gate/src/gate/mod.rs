@@ -1,6 +1,7 @@
 //! The gate: `authenticate`, `authorize`, and `check`, which is both.
 
 mod attempt;
+mod licensed;
 mod load;
 
 use std::{
@@ -31,12 +32,13 @@ use tokio::sync::mpsc;
 
 use self::{
     attempt::{Judge, Step},
-    load::Need,
+    load::{Loaded, Need},
 };
 use crate::{
     clock::Clock,
     external::ExternalSet,
     issuer::Issuers,
+    license::{Desk, Highest},
     observe::Observe,
     owned::OwnedFacts,
     policy::Policy,
@@ -46,8 +48,9 @@ use crate::{
     window::WindowState,
 };
 
-/// What one decision may have to wait for: its credential's record or verdict, then the external set.
-const NEEDS: usize = 2;
+/// What one decision may have to wait for: its credential's record or verdict, the external set, the license, and the
+/// external set about its subject.
+const NEEDS: usize = 4;
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
@@ -102,6 +105,8 @@ pub(crate) struct Inner {
     unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
     pub(crate) external: ArcSwapOption<ExternalSet>,
+    pub(crate) licenses: ArcSwapOption<Desk>,
+    pub(crate) highest: Highest,
     pub(crate) revocations: tokio::sync::broadcast::Sender<Arc<doorward_core::revocation::Revocation>>,
     pub(crate) observer: Box<dyn Observe>,
     pub(crate) window: WindowState,
@@ -170,6 +175,8 @@ impl Gate {
             records: Records::new(parts.cache_capacity),
             revoked: Revoked::default(),
             external: ArcSwapOption::empty(),
+            licenses: ArcSwapOption::empty(),
+            highest: Highest::default(),
             revocations,
             observer: parts.observer,
             window: WindowState::default(),
@@ -245,7 +252,7 @@ impl Gate {
     /// Judges as [`Gate::check`], but is not observed: for `explain`, pages and probes.
     pub async fn peek(&self, facts: &RequestFacts<'_>, rule: &Arc<Rule>) -> Decision {
         let (policy, judge) = (self.policy(), Judge::Own(Arc::clone(rule)));
-        match self.attempt(facts, &judge, &policy, self.0.clock.now(), None) {
+        match self.attempt(facts, &judge, &policy, self.0.clock.now(), &Loaded::default()) {
             Step::Done(decision) => decision,
             Step::Need(need) => self.wait(facts, &judge, &policy, need).await,
         }
@@ -253,10 +260,11 @@ impl Gate {
 
     /// Asks for what the decision needs, until there is one.
     async fn wait(&self, facts: &RequestFacts<'_>, judge: &Judge, policy: &Policy, mut need: Need) -> Decision {
+        let mut loaded = Loaded::default();
         for _ in 0..NEEDS {
-            let loaded = self.load(need, facts.client).await;
+            self.load(need, facts.client, &mut loaded).await;
             // Time has passed while waiting; limits are judged by the time of the answer.
-            match self.attempt(facts, judge, policy, self.0.clock.now(), Some(loaded)) {
+            match self.attempt(facts, judge, policy, self.0.clock.now(), &loaded) {
                 Step::Done(decision) => return decision,
                 Step::Need(next) => need = next,
             }
@@ -301,7 +309,7 @@ impl Gate {
 
     fn judge(&self, facts: &RequestFacts<'_>, judge: Judge, policy: &Arc<Policy>) -> Checked {
         let now = self.0.clock.now();
-        match self.attempt(facts, &judge, policy, now, None) {
+        match self.attempt(facts, &judge, policy, now, &Loaded::default()) {
             Step::Done(decision) => {
                 self.observe(facts, policy, &decision);
                 Checked::Ready(decision)

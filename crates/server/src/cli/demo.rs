@@ -59,7 +59,8 @@ impl Demo {
         let config =
             Config::parse(&text, &folder.0.join("doorward.toml"), &BTreeMap::new()).map_err(Failure::Config)?;
         let mailer = Some(Mailer::Memory(mailbox));
-        let host = Host { clock: clock.clone(), mailer, directory: None, vars: BTreeMap::new(), is_demo: true };
+        let host =
+            Host { clock: clock.clone(), mailer, directory: None, license: None, vars: BTreeMap::new(), is_demo: true };
         let running = lifecycle::start(&config, host).await?;
 
         out.line("\nThe demo is running.\n")?;

@@ -29,7 +29,14 @@ pub struct Serve {
 impl Serve {
     pub(super) fn run(&self, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
         logs::start(self.log_format);
-        let host = Host { clock: clock.clone(), mailer: None, directory: None, vars: variables(), is_demo: false };
+        let host = Host {
+            clock: clock.clone(),
+            mailer: None,
+            directory: None,
+            license: None,
+            vars: variables(),
+            is_demo: false,
+        };
         serve_until_stopped(async {
             let signals = Signals::listen()?;
             let running = lifecycle::start(config, host).await?;

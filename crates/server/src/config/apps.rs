@@ -22,7 +22,8 @@ settings! {
         /// How long it may take.
         timeout: Timeout = table {};
         /// Further header names under which it expects the identity; stripped from requests alike.
-        /// Keys: `subject`, `issuer`, `email`, `method`, `org`, `license`, `decision`.
+        /// Keys: `subject`, `issuer`, `email`, `method`, `org`, `license`, `entitlements`,
+        /// `decision`.
         headers: BTreeMap<String, IdentityHeader> = default {};
         /// Whether requests carry a signed identity JWT, `X-Doorward-Assertion`.
         assertion: bool = default false;
@@ -50,7 +51,8 @@ words!(PathMode, "word": "strict" => PathMode::Strict, "same_rule" => PathMode::
 scalar_field!(IdentityHeader);
 
 /// The parts of an identity that an app can be told, as keys of `headers`.
-pub const IDENTITY_FIELDS: [&str; 7] = ["subject", "issuer", "email", "method", "org", "license", "decision"];
+pub const IDENTITY_FIELDS: [&str; 8] =
+    ["subject", "issuer", "email", "method", "org", "license", "entitlements", "decision"];
 
 /// A header name that an app expects an identity under.
 #[derive(Clone, Debug, PartialEq, Eq)]

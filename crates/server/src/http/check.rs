@@ -118,11 +118,13 @@ fn answer(call: &Call, dialect: Dialect, decision: &Decision, want: &Want) -> Re
     let principal = grant.principal.as_ref().map(Permitted::get);
     let mut response = call::own(StatusCode::OK, "text/plain", Body::empty());
     let headers = response.headers_mut();
-    forward::identity_headers(principal.map(|principal| &**principal), None, decision.id).write(headers, &app.extra);
+    let license = grant.license.as_ref();
+    forward::identity_headers(principal.map(|principal| &**principal), license, decision.id).write(headers, &app.extra);
+    problem::mark_grace(headers, grant);
     headers.insert(ASSERTION, HeaderValue::from_static(""));
     if let (Some(principal), Some(audience)) = (principal, &app.assertion) {
         let now = call.server.gate.clock().now();
-        match call.server.assertions.for_principal(principal, audience, now) {
+        match call.server.assertions.for_principal(principal, license, audience, now) {
             Ok(assertion) => {
                 headers.insert(ASSERTION, assertion);
             }

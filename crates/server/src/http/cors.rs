@@ -14,7 +14,7 @@ use super::{Site, call::Call, harden};
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static("Content-Type, Authorization, X-CSRF-Token");
 /// What tells a program why it was refused and when to come back.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "X-Doorward-Reason, X-Doorward-Decision, WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy",
+    "X-Doorward-Reason, X-Doorward-Decision, WWW-Authenticate, Retry-After, RateLimit, RateLimit-Policy, X-License-Grace",
 );
 /// Seconds for which a browser keeps the answer to a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use doorward_core::{
-    decision::{Decision, Denial, Grant, Permitted},
+    decision::{Action, Decision, Denial, Grant, Permitted},
     forward::{self, ForwardPolicy},
     principal::Principal,
     reason::Reason,
     time::Now,
 };
-use doorward_gate::assertion::HEADER as ASSERTION;
+use doorward_gate::{assertion::HEADER as ASSERTION, respond::mark_grace};
 use http::{HeaderName, HeaderValue, Request, Response};
 
 use super::{SiteApp, Source, call::Call, cors};
@@ -55,10 +55,9 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now
     let mut headers = std::mem::take(&mut call.parts.headers);
     let strip = ForwardPolicy { extra: &app.extra_names, used, forward_authorization: rule.forward_authorization };
     forward::strip(&mut headers, &strip);
-    let set = identity(call, app, principal, decision)?;
+    let set = identity(call, app, grant, decision)?;
     let host = HeaderValue::try_from(&*call.client.host).map_err(|_| Reason::RequestMalformed)?;
-    let until: Option<Until> =
-        principal.map(|principal| Box::pin(call.server.gate.ended(Arc::clone(principal), since)) as Until);
+    let until = principal.map(|principal| until(call, principal, decision, grant, since));
     let mut request = Request::new(call.take_body().unwrap_or_default());
     *request.method_mut() = call.parts.method.clone();
     *request.uri_mut() = call.parts.uri.clone();
@@ -80,24 +79,42 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now
     };
     let response = call.server.proxy.forward(request, &app.upstream, plan).await?;
     let mut response = response.map(Body::new);
+    mark_grace(response.headers_mut(), grant);
     response.extensions_mut().insert(Source::App { cors: app.cors, harden: app.harden });
     Ok(response)
+}
+
+/// What ends the answer, or the socket that comes of it: whatever ends the caller's credential, and the loss of the
+/// license that let the request pass.
+fn until(call: &Call, principal: &Arc<Principal>, decision: &Decision, grant: &Grant, since: Now) -> Until {
+    let gate = &call.server.gate;
+    let ended = gate.ended(Arc::clone(principal), since);
+    let (Some(_), Some(rule)) = (&grant.license, decision.rule) else { return Box::pin(ended) };
+    let reads = Action::is_read(&call.parts.method, call.facts().is_upgrade);
+    let lost = gate.license_lost(Arc::clone(principal), Arc::clone(&call.site.policy), rule, reads);
+    Box::pin(async move {
+        tokio::select! {
+            reason = ended => reason,
+            reason = lost => reason,
+        }
+    })
 }
 
 /// The identity headers for an app: those with something to say, under our names and its own.
 fn identity(
     call: &Call,
     app: &SiteApp,
-    principal: Option<&Arc<Principal>>,
+    grant: &Grant,
     decision: &Decision,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, Denial> {
-    let identity = forward::identity_headers(principal.map(|principal| &**principal), None, decision.id);
+    let (principal, license) = (grant.principal.as_ref().map(Permitted::get), grant.license.as_ref());
+    let identity = forward::identity_headers(principal.map(|principal| &**principal), license, decision.id);
     let ours = identity.all().map(|(name, value)| (name, value.clone()));
     let extra = app.extra.iter().map(|(field, name)| (name.clone(), identity.value(*field).clone()));
     let mut set: Vec<_> = ours.chain(extra).filter(|(_, value)| !value.is_empty()).collect();
     if let (Some(principal), Some(audience)) = (principal, &app.assertion) {
         let now = call.server.gate.clock().now();
-        set.push((ASSERTION, call.server.assertions.for_principal(principal, audience, now)?));
+        set.push((ASSERTION, call.server.assertions.for_principal(principal, license, audience, now)?));
     }
     Ok(set)
 }

@@ -118,8 +118,8 @@ metrics! {
     sign_ins: Family<MethodLabel, Counter> = "doorward_sign_ins" "doorward_sign_ins_total" "counter"
         ["method"] "Sessions that began, by how people proved who they are: magic_link, code, oidc, password";
     faults: Family<NameLabel, Counter> = "doorward_faults" "doorward_faults_total" "counter"
-        ["name"] "Faults that no request waited for: revocation_tail, touch_dropped, touch_failed, audit_dropped, \
-         audit_failed";
+        ["name"] "Faults that no request waited for: revocation_tail, touch_dropped, touch_failed, highest_time, \
+         audit_dropped, audit_failed";
     revocations: Counter = "doorward_revocations_applied" "doorward_revocations_applied_total" "counter"
         [""] "Entries of the revocation log applied in this process";
     revocation_seq: Gauge = "doorward_revocation_seq" "doorward_revocation_seq" "gauge"

@@ -127,6 +127,7 @@ impl Observe for Observer {
             Fault::RevocationTail(error) => ("revocation_tail", error),
             Fault::TouchDropped => ("touch_dropped", ""),
             Fault::TouchFailed(error) => ("touch_failed", error),
+            Fault::HighestTime(error) => ("highest_time", error),
         };
         self.metrics.fault(name);
         tracing::debug!(fault = name, error, "background fault");

@@ -23,7 +23,7 @@ const RULES: &str = r#"
 "#;
 
 /// Reads an assertion as an app would: with the published keys, for its own audience.
-async fn read(world: &World, assertion: &str) -> Value {
+pub(crate) async fn read(world: &World, assertion: &str) -> Value {
     let published = world.anonymous().get("/auth/assertion/jwks").await;
     assert_eq!(published.status, 200, "{published:?}");
     let set = JwkSet::parse(&published.body).unwrap();

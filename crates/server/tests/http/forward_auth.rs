@@ -23,7 +23,8 @@ use tokio::time::timeout;
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// The identity headers, all of which Doorward owns.
-const IDENTITY: [&str; 8] = ["subject", "issuer", "email", "method", "org", "license", "decision", "assertion"];
+const IDENTITY: [&str; 9] =
+    ["subject", "issuer", "email", "method", "org", "license", "entitlements", "decision", "assertion"];
 
 /// A proxy, the Doorward that it asks and the app behind it.
 struct Front {
@@ -52,6 +53,7 @@ impl Front {
                 clock: Clock::system(),
                 mailer: Some(Mailer::Memory(mailbox.clone())),
                 directory: None,
+                license: None,
                 vars: BTreeMap::new(),
                 is_demo: false,
             },

@@ -14,6 +14,7 @@ mod golden;
 mod headers;
 mod hosts;
 mod legacy;
+mod license;
 mod people;
 mod process;
 mod provoke;

@@ -104,7 +104,11 @@ impl House {
 
     /// A gate that has not read the log yet.
     pub(super) fn unread(store: Store, rules: Vec<Rule>) -> Self {
-        let clock = Clock::manual(START);
+        Self::on(store, Clock::manual(START), rules)
+    }
+
+    /// The same, with the clock of another one.
+    pub(super) fn on(store: Store, clock: Clock, rules: Vec<Rule>) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let (gate, task) = Gate::new(GateParts {
             clock: clock.clone(),

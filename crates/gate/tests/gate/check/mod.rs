@@ -5,6 +5,7 @@ mod ended;
 mod house;
 mod keys;
 mod legacy;
+mod licenses;
 mod policy;
 mod revocations;
 mod sessions;

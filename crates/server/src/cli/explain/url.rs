@@ -67,7 +67,7 @@ pub(super) async fn run(
         }
     };
     let verdict = match (&explained.outcome, &user) {
-        (Outcome::Rule(rule), Some(user)) => Some(judge(config, &rules.rules()[*rule], user, clock.now().wall)),
+        (Outcome::Rule(rule), Some(user)) => Some(judge(config, &rules.rules()[*rule], method, user, clock.now().wall)),
         _ => None,
     };
     let report = Report { config, rules: &rules, asked: &asked, method, explained: &explained };
@@ -124,7 +124,7 @@ fn explain(config: &Config, rules: &RuleSet, asked: &Asked, method: &Method) -> 
 }
 
 /// Judges the request as `user` with a session that began now.
-fn judge(config: &Config, rule: &Rule, user: &User, now: Timestamp) -> Result<(), Denial> {
+fn judge(config: &Config, rule: &Rule, method: &Method, user: &User, now: Timestamp) -> Result<(), Denial> {
     if rule.access == Access::Public {
         return Ok(());
     }
@@ -142,9 +142,9 @@ fn judge(config: &Config, rule: &Rule, user: &User, now: Timestamp) -> Result<()
         },
         expires_at: None,
     };
-    let action = Action { rule, recent_auth: config.session.recent_auth };
+    let action = Action { rule, recent_auth: config.session.recent_auth, reads: Action::is_read(method, false) };
     let revoked = user.banned_at.map(|_| Reason::UserBanned);
-    let snapshot = Snapshot { freshness: Freshness::Fresh, revoked };
+    let snapshot = Snapshot { freshness: Freshness::Fresh, revoked, license: None };
     authorize(Arc::new(principal), &action, &snapshot, now).map(drop)
 }
 

@@ -42,6 +42,7 @@ use doorward_gate::{
     clock::Clock,
     flow::SubjectDirectory,
     gate::Gate,
+    license::LicenseProvider,
     mail::{Mailbox, Mailer},
 };
 use doorward_store::{CreateUser, Store};
@@ -79,6 +80,7 @@ pub(crate) struct Setup {
     issuers: Option<String>,
     upstream: Option<String>,
     directory: Option<Arc<dyn SubjectDirectory>>,
+    license: Option<Arc<dyn LicenseProvider>>,
     clock: Clock,
 }
 
@@ -96,6 +98,7 @@ impl Setup {
             issuers: None,
             upstream: None,
             directory: None,
+            license: None,
             clock: Clock::manual(Timestamp::from_secs(NOW)),
         }
     }
@@ -154,6 +157,12 @@ impl Setup {
         self
     }
 
+    /// Somebody who knows about licenses.
+    pub(crate) fn license(mut self, provider: Arc<dyn LicenseProvider>) -> Self {
+        self.license = Some(provider);
+        self
+    }
+
     /// Another clock.
     pub(crate) fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
@@ -174,6 +183,7 @@ impl Setup {
             clock: self.clock.clone(),
             mailer: Some(Mailer::Memory(mailbox.clone())),
             directory: self.directory.clone(),
+            license: self.license.clone(),
             vars,
             is_demo: false,
         };

@@ -93,7 +93,9 @@ fn a_user_is_judged_as_if_freshly_signed_in() {
         version: 0,
         ..User::new(UserId::mint(now, [1; 10]), Email::parse("ada@example.com").unwrap(), now)
     };
-    let reason = |rule: usize, user: &User| judge(&config, &rules[rule], user, now).map_err(|denial| denial.reason);
+    let reason = |rule: usize, user: &User| {
+        judge(&config, &rules[rule], &Method::GET, user, now).map_err(|denial| denial.reason)
+    };
     assert_eq!(reason(0, &user), Ok(()));
     assert_eq!(reason(1, &user), Err(Reason::MissingClaim), "claims bind bearers, so a session lacks them");
     assert_eq!(reason(2, &user), Ok(()));

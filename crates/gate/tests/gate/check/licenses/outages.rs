@@ -1,0 +1,160 @@
+//! A provider that is slow, down, not to be believed, or back again.
+
+use doorward_core::reason::Reason;
+use doorward_gate::{
+    gate::Checked,
+    license::{BreakerState, RefreshError},
+};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_a_second_for_a_slow_provider_and_goes_on_with_what_is_known() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    world.advance(TTL).await;
+    world.vendor.take(Duration::from_secs(4));
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    assert_eq!(began.elapsed().as_millis(), 1000);
+    // The question goes on without the request, and its answer counts.
+    world.vendor.book(ada.holder, Book::of(LicenseState::Suspended));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    settle(&world.house.gate).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseSuspended));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_never_answers_is_given_up_after_five_seconds() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.vendor.take(Duration::from_secs(3600));
+    let began = tokio::time::Instant::now();
+    let refused = world.licenses().refresh(ada.holder).await.unwrap_err();
+    assert!(matches!(&refused, RefreshError::Provider(fault) if fault.kind == FaultKind::Unavailable), "{refused}");
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown), "nothing was ever known");
+}
+
+#[tokio::test]
+async fn a_day_without_the_provider_costs_writing_a_week_more_costs_reading_and_never_402() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    world.vendor.fail(FaultKind::Unavailable);
+    let step = Duration::from_secs(600);
+    let (mut minutes, mut asked) = (0, world.vendor.asked());
+    loop {
+        world.advance(step).await;
+        minutes += 10;
+        let (read, write) = (world.house.ask(&ada.get()).await, world.house.ask(&ada.post()).await);
+        settle(&world.house.gate).await;
+        let days = minutes / (24 * 60);
+        let unknown = Err(Reason::LicenseUnknown);
+        let expected = match days {
+            0 => (Ok(()), Ok(())),
+            1..8 => (Ok(()), unknown),
+            8 => (unknown, unknown),
+            _ => break,
+        };
+        assert_eq!((read, write), expected, "after {minutes} minutes");
+        // In ten minutes it is asked a handful of times, whatever comes.
+        assert!(world.vendor.asked() - asked <= 2, "{}", world.vendor.asked() - asked);
+        asked = world.vendor.asked();
+    }
+    let known = world.house.store.license(ada.holder).await.unwrap().unwrap().known;
+    assert_eq!(
+        (known.observation.state, known.confirmed_at),
+        (LicenseState::Active, START),
+        "no fault was written down"
+    );
+    // Back again: whoever is refused brings the news within the breaker's pause.
+    world.vendor.work();
+    world.advance(Duration::from_secs(75)).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    assert_eq!(world.licenses().status().breaker, BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_provider_that_failed() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    world.advance(TTL).await;
+    world.vendor.fail(FaultKind::Unavailable);
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    assert!(matches!(world.licenses().status().breaker, BreakerState::Open(_)));
+    world.vendor.take(Duration::from_secs(4));
+    let asked = world.vendor.asked();
+    for _ in 0..100 {
+        assert!(matches!(world.house.check(&ada.get()), Checked::Ready(_)));
+    }
+    assert_eq!(world.vendor.asked(), asked, "the breaker is open");
+    world.advance(Duration::from_secs(30)).await;
+    assert_eq!(world.licenses().status().breaker, BreakerState::Trial);
+    for _ in 0..100 {
+        assert!(matches!(world.house.check(&ada.get()), Checked::Ready(_)));
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.vendor.asked(), asked + 1, "one question tries");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_believed_changes_nothing_and_keeps_nobody_else_from_asking() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    let bob = world.person("bob@example.com").await;
+    world.vendor.book(bob.holder, Book::of(LicenseState::Active));
+    world.vendor.fail(FaultKind::Untrusted);
+    world.advance(TTL).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    let status = world.licenses().status();
+    assert_eq!((status.breaker, status.faults), (BreakerState::Closed, [0, 1, 0]));
+    assert_eq!(status.last_fault.unwrap().1.kind, FaultKind::Untrusted);
+    assert_eq!(world.house.ask(&bob.get()).await, Err(Reason::LicenseUnknown));
+    assert_eq!(world.house.store.license(bob.holder).await, Ok(None));
+    world.vendor.work();
+    world.advance(Duration::from_secs(30)).await;
+    assert_eq!(world.house.ask(&bob.get()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_provider_that_limits_us_is_left_alone_for_as_long_as_it_asks() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    let limited = ProviderFault {
+        retry_after: Some(Duration::from_secs(120)),
+        ..ProviderFault::new(FaultKind::Unavailable, "429")
+    };
+    *lock(&world.vendor.0.fault) = Some(limited);
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
+    world.vendor.work();
+    world.advance(Duration::from_secs(119)).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
+    assert!(matches!(world.licenses().refresh(ada.holder).await, Err(RefreshError::Paused(_))));
+    assert_eq!(world.vendor.asked(), 1);
+    world.advance(Duration::from_secs(1)).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_question_that_is_to_bring_news_begins_after_the_news() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    let licenses = world.licenses();
+    let (first, second) = tokio::join!(licenses.refresh(ada.holder), licenses.refresh(ada.holder));
+    assert!(first.is_ok() && second.is_ok());
+    assert_eq!(world.vendor.asked(), 2);
+}
+
+#[tokio::test]
+async fn without_a_provider_whatever_asks_for_a_license_is_closed_again() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    world.house.gate.use_licenses(None);
+    assert!(world.house.gate.licenses().is_none());
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
+}

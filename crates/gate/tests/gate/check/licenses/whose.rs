@@ -1,0 +1,195 @@
+//! Whose license counts: for each kind of caller, and where one license is for everybody.
+
+use doorward_core::{
+    credential::{CredentialKind, CredentialSet},
+    effects::Effects,
+    id::OrgId,
+    jose::hs256::{self, MacKey},
+    reason::Reason,
+    revocation::Scope,
+};
+use doorward_gate::{
+    external::{Asked as Answer, BlockedSubjects},
+    gate::Checked,
+    issuer::{IssuerConfig, Issuers, KeySource},
+    policy::{LegacyPolicy, Policy},
+    window::Window,
+};
+use doorward_testkit::issuer::Issuer;
+use serde_json::json;
+
+use super::*;
+use crate::check::house::policy;
+
+const ANY: CredentialSet = CredentialSet::NONE
+    .with(CredentialKind::Session)
+    .with(CredentialKind::ApiKey)
+    .with(CredentialKind::Bearer)
+    .with(CredentialKind::Legacy);
+
+fn secret() -> MacKey {
+    MacKey::new(&[7; 32]).unwrap()
+}
+
+/// A gate that admits every kind of caller, with an issuer `main`.
+async fn everybody(is_per_user: bool) -> (World, Issuer) {
+    let rules = || vec![Rule { license: LicenseMode::Active, ..rule("/*", ANY) }];
+    let (world, issuer) = (World::of(rules(), is_per_user).await, Issuer::start().await);
+    let set = doorward_core::jose::JwkSet::parse(issuer.key_set().to_string().as_bytes()).unwrap();
+    let config = IssuerConfig::new("main", crate::issuer::policy(&issuer.url()), KeySource::Inline(set));
+    let issuers = Issuers::new(vec![config], &world.house.clock, None).unwrap();
+    let with_window = Policy::new(
+        2,
+        rules(),
+        vec![],
+        policy(1, vec![]).sessions,
+        policy(1, vec![]).cookies,
+        doorward_core::csrf::OriginPolicy {
+            own: doorward_core::origin::Origin::parse("https://app.example").unwrap(),
+            allowed: vec![],
+        },
+    );
+    let with_window = with_window.with_legacy(LegacyPolicy { allow: true, key: Some(secret()) });
+    world.house.gate.swap(Arc::new(with_window), issuers);
+    world.house.gate.use_window(Window::Open);
+    (world, issuer)
+}
+
+fn token(issuer: &Issuer, subject: &str) -> Asked {
+    let mut claims = issuer.claims("app", START.as_secs());
+    claims["sub"] = json!(subject);
+    Asked::get("/x").bearer(&issuer.mint(&claims))
+}
+
+fn asked_about(world: &World) -> Vec<Holder> {
+    lock(&world.vendor.0.asked).iter().map(|question| question.holder).collect()
+}
+
+#[tokio::test]
+async fn sessions_keys_and_tokens_of_a_user_count_as_that_user() {
+    let (world, issuer) = everybody(true).await;
+    let ada = world.person("ada@example.com").await;
+    let (session, _) = world.house.signed_in(&ada.user).await;
+    let claims = json!({ "sub": ada.user.id, "iat": START.as_secs(), "exp": START.as_secs() + 600 });
+    let legacy = Asked::get("/x").bearer(&hs256::mint(&secret(), "JWT", &claims).unwrap());
+    let subject = "subject-of-ada".to_owned();
+    world.house.store.link_identity("main".to_owned(), subject.clone(), ada.user.id, Effects::default()).await.unwrap();
+    for request in [ada.get(), Asked::get("/x").session(&session), legacy, token(&issuer, &subject)] {
+        world.vendor.book(ada.holder, Book::of(LicenseState::Active));
+        world.licenses().refresh(ada.holder).await.unwrap();
+        assert_eq!(world.house.ask(&request).await, Ok(()));
+        world.vendor.book(ada.holder, Book::of(LicenseState::Banned));
+        world.licenses().refresh(ada.holder).await.unwrap();
+        assert_eq!(world.house.ask(&request).await, Err(Reason::LicenseBanned));
+    }
+    assert!(asked_about(&world).iter().all(|holder| *holder == ada.holder));
+}
+
+#[tokio::test]
+async fn keys_of_an_organisation_count_as_it_and_those_of_a_service_have_no_license() {
+    let (world, _issuer) = everybody(true).await;
+    let org = OrgId::mint(START, [9; 10]);
+    let (of_org, _) = world.house.api_key(KeyOwner::Org(org), &[], |_| ()).await;
+    let (of_service, _) = world.house.api_key(KeyOwner::Service("ci".to_owned()), &[], |_| ()).await;
+    world.vendor.book(Holder::Org(org), Book::of(LicenseState::Active));
+    assert_eq!(world.house.ask(&Asked::get("/x").bearer(&of_org)).await, Ok(()));
+    assert_eq!(asked_about(&world), [Holder::Org(org)]);
+    assert_eq!(world.house.ask(&Asked::get("/x").bearer(&of_service)).await, Err(Reason::LicenseNone));
+    assert_eq!(asked_about(&world).len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_belongs_to_no_user_has_no_license_until_it_is_linked() {
+    let (world, issuer) = everybody(true).await;
+    let ada = world.licensee(LicenseState::Active).await;
+    let request = token(&issuer, "stranger");
+    assert_eq!(world.house.ask(&request).await, Err(Reason::LicenseNone));
+    assert_eq!(world.vendor.asked(), 0);
+    let link =
+        world.house.store.link_identity("main".to_owned(), "stranger".to_owned(), ada.user.id, Effects::default());
+    link.await.unwrap();
+    assert_eq!(world.house.ask(&request).await, Ok(()));
+    // From then on the store need not be asked whose it is.
+    assert!(matches!(world.house.check(&request), Checked::Ready(decision) if decision.outcome.is_ok()));
+    // The same name at another issuer is somebody else.
+    assert_eq!(world.house.store.user_by_identity("other".to_owned(), "stranger".to_owned()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_token_of_the_providers_own_issuer_is_the_user_whom_the_provider_calls_so() {
+    let (world, issuer) = everybody(true).await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.house.store.link_subject(ada.user.id, "kg-ada".to_owned(), Effects::default()).await.unwrap();
+    assert_eq!(world.house.ask(&token(&issuer, "kg-ada")).await, Ok(()));
+    assert_eq!(lock(&world.vendor.0.asked)[0].subject.as_deref(), Some("kg-ada"));
+}
+
+#[tokio::test]
+async fn one_license_of_the_installation_is_everybodys() {
+    let (world, issuer) = everybody(false).await;
+    let ada = world.person("ada@example.com").await;
+    let (session, _) = world.house.signed_in(&ada.user).await;
+    let (of_service, _) = world.house.api_key(KeyOwner::Service("ci".to_owned()), &[], |_| ()).await;
+    let requests = [
+        ada.get(),
+        Asked::get("/x").session(&session),
+        Asked::get("/x").bearer(&of_service),
+        token(&issuer, "stranger"),
+    ];
+    world.vendor.book(Holder::Installation, Book::of(LicenseState::Active));
+    for request in &requests {
+        assert_eq!(world.house.ask(request).await, Ok(()));
+    }
+    assert_eq!(asked_about(&world), [Holder::Installation]);
+    world.vendor.book(Holder::Installation, Book::of(LicenseState::Suspended));
+    world.licenses().refresh(Holder::Installation).await.unwrap();
+    for request in &requests {
+        assert_eq!(world.house.ask(request).await, Err(Reason::LicenseSuspended));
+    }
+}
+
+/// A set that another system writes.
+#[derive(Clone, Debug)]
+struct Set(Arc<Mutex<Result<Vec<String>, String>>>);
+
+impl BlockedSubjects for Set {
+    fn contains(&self, subject: Arc<str>) -> Answer {
+        let answer =
+            lock(&self.0).as_ref().map(|names| names.iter().any(|name| **name == *subject)).map_err(Clone::clone);
+        Box::pin(async move { answer })
+    }
+}
+
+#[tokio::test]
+async fn the_blocklist_is_asked_live_about_the_subject_of_the_license_for_every_kind_of_caller() {
+    let (world, issuer) = everybody(true).await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.house.store.link_subject(ada.user.id, "kg-ada".to_owned(), Effects::default()).await.unwrap();
+    let (session, _) = world.house.signed_in(&ada.user).await;
+    let callers = [ada.get(), Asked::get("/x").session(&session), token(&issuer, "kg-ada")];
+    let set = Set(Arc::new(Mutex::new(Ok(Vec::new()))));
+    world.house.gate.use_blocked_subjects(Some(Box::new(set.clone())));
+    for caller in &callers {
+        assert_eq!(world.house.ask(caller).await, Ok(()));
+    }
+    *lock(&set.0) = Ok(vec!["kg-ada".to_owned()]);
+    let verdicts = [Reason::LicenseBlocked, Reason::LicenseBlocked, Reason::TokenRevoked];
+    for (caller, reason) in callers.iter().zip(verdicts) {
+        assert_eq!(world.house.ask(caller).await, Err(reason));
+    }
+    *lock(&set.0) = Err("no connection".to_owned());
+    for caller in &callers {
+        assert_eq!(
+            world.house.ask(caller).await,
+            Err(Reason::SharedUnavailable),
+            "a set that is down has said nothing"
+        );
+    }
+    // Our own list says the same to people, whatever the set does.
+    *lock(&set.0) = Ok(Vec::new());
+    world.house.revoke(Scope::Subject { issuer: "main".to_owned(), subject: "kg-ada".to_owned() }).await;
+    world.house.gate.follow().await;
+    for (caller, reason) in callers.iter().zip(verdicts) {
+        assert_eq!(world.house.ask(caller).await, Err(reason));
+    }
+}
