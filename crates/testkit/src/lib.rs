@@ -8,6 +8,7 @@
 pub mod better_auth;
 pub mod issuer;
 pub mod keycloak;
+pub mod license;
 pub mod mail;
 pub mod neighbour;
 pub mod oidc_provider;
