@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, header};
+use memchr::{memchr, memchr_iter};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::Value;
 
@@ -30,12 +31,13 @@ pub(super) fn find(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
     }
     match rest {
         [] => Ok(None),
-        [_, token @ ..] if token.contains(&b',') => {
+        [_, token @ ..] if memchr(b',', token).is_some() => {
             refused(Reason::AmbiguousCredential, "authorization: a list of credentials")
         }
         [_, token @ ..] if token.len() > MAX => refused(Reason::RequestMalformed, "authorization: too long"),
         [_, token @ ..] => match std::str::from_utf8(token) {
-            Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(token)),
+            // Every byte is looked at, so that the compiler looks at many at once.
+            Ok(token) if token.bytes().fold(true, |all, byte| all & byte.is_ascii_graphic()) => Ok(Some(token)),
             _ => refused(Reason::RequestMalformed, "authorization: a byte that no credential has"),
         },
     }
@@ -47,7 +49,7 @@ pub(super) fn find(headers: &HeaderMap) -> Result<Option<&str>, Denial> {
 pub(super) fn kind(text: &str, legacy_admitted: bool) -> CredentialKind {
     // JWE and broken tokens go where they are refused as tokens; everything else is an API key,
     // because imported ones keep the form that they had.
-    let dots = text.bytes().filter(|&byte| byte == b'.').count();
+    let dots = memchr_iter(b'.', text.as_bytes()).take(5).count();
     if text.starts_with(api_key::PREFIX) || !(dots == 2 || dots == 4 || text.starts_with("eyJ")) {
         CredentialKind::ApiKey
     } else if legacy_admitted && is_legacy(text) {
