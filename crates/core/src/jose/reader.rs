@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
     fn pass_strings(&mut self) {
         let bytes = self.text.as_bytes();
         while self.is_plain && bytes.get(self.at + 1) == Some(&b'"') {
-            let Some(length) = memchr(b'"', &bytes[self.at + 2..]) else { return };
+            let Some(length) = quote(&bytes[self.at + 2..]) else { return };
             let end = self.at + 2 + length + 1;
             if bytes.get(end..end + 2) != Some(&b",\""[..]) {
                 return;
@@ -370,6 +370,19 @@ const fn special(word: u64) -> u64 {
     // The top bit of a byte is the same in all three terms: none of the bytes sought has it.
     let below_space = word.wrapping_sub(ONES * 0x20);
     (below_space | (word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES)) & !word & TOPS
+}
+
+/// Where the first `"` is. For the short strings of lists this is faster than a search that is made for long ones.
+fn quote(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word) ^ QUOTES;
+        let marks = word.wrapping_sub(ONES) & !word & TOPS;
+        if marks != 0 {
+            return Some(index * 8 + marks.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|byte| *byte == b'"').map(|at| words.len() * 8 + at)
 }
 
 /// How many bytes at the beginning of `bytes` stand for themselves in a JSON string.
