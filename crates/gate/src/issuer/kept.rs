@@ -4,7 +4,10 @@
 //! which it was found is the one in use, and within the times of the token. It says nothing about revocation: that is
 //! judged at every request, as the rules are. Another policy comes with other issuers, which keep nothing yet.
 
-use std::sync::Arc;
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwapOption;
 use doorward_core::{
@@ -13,7 +16,7 @@ use doorward_core::{
     time::{Now, Timestamp},
     token::{Claims, TokenPolicy},
 };
-use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, sync::Cache};
 
 use super::VerifiedToken;
 
@@ -22,7 +25,35 @@ const MAX_BYTES: usize = 4096;
 
 /// Kept grants of one issuer, by the whole text of the token: two tokens never share a place, whatever their hashes
 /// are. Nothing where none are to be kept.
-pub(super) struct Kept(Option<Cache<Box<str>, Arc<Entry>>>);
+pub(super) struct Kept(Option<Cache<Text<Box<str>>, Arc<Entry>>>);
+
+/// The text of a token: its hash is that of its end alone, which is its signature and unlike that of any other that was
+/// granted; it is compared whole.
+struct Text<T>(T);
+
+/// Bytes of the end that are hashed.
+const END: usize = 64;
+
+impl<T: AsRef<str>> Hash for Text<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bytes = self.0.as_ref().as_bytes();
+        state.write(bytes.last_chunk::<END>().map_or(bytes, |end| end));
+    }
+}
+
+impl Equivalent<Text<Box<str>>> for Text<&str> {
+    fn equivalent(&self, key: &Text<Box<str>>) -> bool {
+        *self.0 == *key.0
+    }
+}
+
+impl PartialEq for Text<Box<str>> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Text<Box<str>> {}
 
 struct Entry {
     token: Arc<VerifiedToken>,
@@ -39,7 +70,7 @@ impl Kept {
 
     /// The grant for this very token, if it still holds.
     pub(super) fn find(&self, text: &str, current: &ArcSwapOption<Snapshot>, now: Now) -> Option<Arc<VerifiedToken>> {
-        let entry = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES)?.get(text)?;
+        let entry = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES)?.get(&Text(text))?;
         let current = current.load();
         let current = current.as_ref().filter(|snapshot| !snapshot.is_stale(now))?;
         let holds = Arc::ptr_eq(current.set(), &entry.set) && entry.from <= now.wall && now.wall < entry.until;
@@ -52,7 +83,7 @@ impl Kept {
         // A token without an end is never granted.
         let Some((from, until)) = times(&token.claims, policy) else { return };
         let entry = Entry { token: Arc::clone(token), set: Arc::clone(set), from, until };
-        cache.insert(text.into(), Arc::new(entry));
+        cache.insert(Text(text.into()), Arc::new(entry));
     }
 }
 
@@ -154,9 +185,13 @@ mod tests {
         let cache = kept.0.as_ref().unwrap();
         assert!((1..=100).contains(&cache.len()), "{}", cache.len());
         kept.keep(&"x".repeat(MAX_BYTES + 1), &grant, &set, &policy());
-        assert!(cache.get(&*"x".repeat(MAX_BYTES + 1)).is_none(), "too long to be kept");
+        assert!(cache.get(&Text(&*"x".repeat(MAX_BYTES + 1))).is_none(), "too long to be kept");
         // What is kept is found by its whole text only: one byte makes another token.
-        kept.keep("a.b.c", &grant, &set, &policy());
-        assert!(cache.get("a.b.c").is_some() && cache.get("a.b.d").is_none());
+        let long = format!("a.b.{}", "c".repeat(END));
+        kept.keep(&long, &grant, &set, &policy());
+        assert!(cache.get(&Text(&*long)).is_some());
+        for other in [long.replace('a', "b"), long.replace("b.", ""), format!("{long}c"), long[1..].to_owned()] {
+            assert!(cache.get(&Text(&*other)).is_none(), "{other}");
+        }
     }
 }
