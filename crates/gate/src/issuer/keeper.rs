@@ -76,6 +76,8 @@ pub(super) struct Keeper {
     /// Counts what was reported; waiters wake on it, and the background task ends with its sender.
     pub(super) changes: watch::Sender<u64>,
     pub(super) waiters: AtomicUsize,
+    /// Waiters that woke and have not gone on yet.
+    pub(super) waking: AtomicUsize,
     last: Mutex<Option<Arc<Last>>>,
     place: Mutex<Option<discovery::Known>>,
     is_started: AtomicBool,
@@ -118,6 +120,7 @@ impl Keeper {
             cache: Mutex::new(cache),
             changes: watch::Sender::new(0),
             waiters: AtomicUsize::new(0),
+            waking: AtomicUsize::new(0),
             last: Mutex::default(),
             place: Mutex::default(),
             is_started: AtomicBool::new(false),

@@ -22,6 +22,9 @@ use super::{IssuerConfig, keeper::Keeper, kept::Kept};
 
 /// How many requests may wait for one issuer's keys; more are told to come back.
 pub(super) const MAX_WAITERS: usize = 4096;
+/// How many of those who wait go on in each millisecond. One answer wakes them all, and a token whose key is known must
+/// not stand behind hundreds that were not.
+const WAKING: usize = 2;
 /// How often one request asks again. Each round ends with an answer, a change or a deadline.
 const MAX_ROUNDS: usize = 8;
 
@@ -125,13 +128,19 @@ impl Shell {
         mut failed: Option<Arc<PublicKey>>,
         mut changes: watch::Receiver<u64>,
     ) -> Result<Verified<Claims>, Denial> {
-        let Some(_waiter) = Waiter::enter(&self.keys.waiters) else {
+        let waiter = Place::take(&self.keys.waiters);
+        if waiter.before >= MAX_WAITERS {
             return Err(Denial::from(Reason::KeysUnavailable).with_note("too many requests wait for this issuer"));
-        };
+        }
         for _ in 0..MAX_ROUNDS {
             let pause = until.saturating_sub(self.keys.now().mono);
             // Either way the cache is asked again; it knows what came of it.
             let _ = tokio::time::timeout(pause, changes.changed()).await;
+            let waking = Place::take(&self.keys.waking);
+            let turn = u64::try_from(waking.before / WAKING).unwrap_or(u64::MAX);
+            if turn > 0 {
+                tokio::time::sleep(Duration::from_millis(turn)).await;
+            }
             match self.ask(&text, arrived, Some(era), &mut failed) {
                 Step::Done(verdict) => return verdict,
                 Step::Wait(next, _) => until = next,
@@ -141,19 +150,21 @@ impl Shell {
     }
 }
 
-/// A place among those who wait; freed when the waiting ends, also by going away.
-struct Waiter<'a>(&'a AtomicUsize);
+/// A place in a crowd; freed when whoever has it is through, also by going away.
+struct Place<'a> {
+    crowd: &'a AtomicUsize,
+    /// How many were there before.
+    before: usize,
+}
 
-impl<'a> Waiter<'a> {
-    fn enter(waiters: &'a AtomicUsize) -> Option<Self> {
-        let before = waiters.fetch_add(1, Ordering::Relaxed);
-        let waiter = Self(waiters);
-        (before < MAX_WAITERS).then_some(waiter)
+impl<'a> Place<'a> {
+    fn take(crowd: &'a AtomicUsize) -> Self {
+        Self { crowd, before: crowd.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.crowd.fetch_sub(1, Ordering::Relaxed);
     }
 }
