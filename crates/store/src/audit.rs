@@ -1,10 +1,11 @@
 //! The audit log: rows sealed at commit, one chain for each writer, and signed checkpoints over the heads.
 
+use std::collections::BTreeSet;
+
 use doorward_core::{
-    audit::{AuditRow, ChainFault, ChainVerifier},
+    audit::{AuditFault, AuditReport, AuditRow, EventKind, LogVerifier, decode_heads, encode_heads},
     effects::Effects,
     id::{RingKeyId, WriterId},
-    time::Timestamp,
 };
 
 use crate::{
@@ -32,6 +33,10 @@ statements! {
     WRITERS = "SELECT id, number, head FROM audit_writers ORDER BY id",
     INSERT_CHECKPOINT = "INSERT INTO audit_checkpoints (at, heads, key_id, signature) VALUES ($1, $2, $3, $4)",
     CHECKPOINTS = "SELECT at, heads, key_id, signature FROM audit_checkpoints ORDER BY seq DESC LIMIT $1",
+    CHECKPOINTS_AFTER = "SELECT seq, at, heads, key_id, signature FROM audit_checkpoints WHERE seq > $1 \
+        ORDER BY seq LIMIT $2",
+    ERASE_DETAIL = "UPDATE audit SET detail = NULL, salt = $3 \
+        WHERE writer = $1 AND number = $2 AND kind <> $4 AND detail IS NOT NULL",
 }
 
 fn read_audit(row: &mut Row) -> Result<AuditRow, DbError> {
@@ -79,88 +84,11 @@ pub(crate) async fn append_audit(sql: &mut impl Sql, rows: &[AuditRow]) -> Resul
     Ok(())
 }
 
-/// The bytes that a checkpoint's signature covers: time and heads, in the order of their writers.
-///
-/// Every head has one length, so no two lists share an encoding.
-pub fn checkpoint_bytes(at: Timestamp, heads: &[WriterHead]) -> Vec<u8> {
-    let mut sorted = heads.to_vec();
-    sorted.sort_unstable_by_key(|head| head.writer);
-    let mut bytes = b"doorward audit checkpoint v1\0".to_vec();
-    bytes.extend_from_slice(&at.as_millis().to_be_bytes());
-    bytes.extend_from_slice(&encode_heads(&sorted));
-    bytes
-}
-
-const HEAD_BYTES: usize = 16 + 8 + 32;
-
-fn encode_heads(heads: &[WriterHead]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(heads.len() * HEAD_BYTES);
-    for head in heads {
-        bytes.extend_from_slice(head.writer.as_uuid().as_bytes());
-        bytes.extend_from_slice(&head.number.to_be_bytes());
-        bytes.extend_from_slice(&head.hash);
-    }
-    bytes
-}
-
-fn decode_heads(bytes: &[u8]) -> Option<Vec<WriterHead>> {
-    let chunks = bytes.chunks_exact(HEAD_BYTES);
-    if !chunks.remainder().is_empty() {
-        return None;
-    }
-    chunks
-        .map(|chunk| {
-            let (writer, rest) = chunk.split_first_chunk::<16>()?;
-            let (number, hash) = rest.split_first_chunk::<8>()?;
-            Some(WriterHead {
-                writer: WriterId::from_uuid(uuid::Uuid::from_bytes(*writer)),
-                number: i64::from_be_bytes(*number),
-                hash: hash.try_into().ok()?,
-            })
-        })
-        .collect()
-}
-
 fn read_checkpoint(row: &mut Row) -> Result<Checkpoint, DbError> {
     let at = row.column()?;
-    let heads = decode_heads(&row.column::<Vec<u8>>()?)
-        .ok_or_else(|| DbError::Fault("audit_checkpoints.heads is damaged".to_owned()))?;
+    // Bytes that are no heads become none: then the signature does not verify, and the fault is named with its time.
+    let heads = decode_heads(&row.column::<Vec<u8>>()?).unwrap_or_default();
     Ok(Checkpoint { at, heads, key: row.column()?, signature: row.column()? })
-}
-
-/// What is wrong with the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AuditFault {
-    /// A row of the chain does not hold.
-    Chain {
-        /// Whose chain.
-        writer: WriterId,
-        /// What is wrong.
-        fault: ChainFault,
-    },
-    /// The chain ends before, or elsewhere than, the head that the store or a checkpoint keeps: rows were cut off.
-    Cut {
-        /// Whose chain.
-        writer: WriterId,
-        /// The number that the head names.
-        expected: i64,
-        /// The number of the last row that is there.
-        found: i64,
-    },
-}
-
-/// What [`Store::verify_audit`] looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AuditReport {
-    /// Chains read.
-    pub writers: u64,
-    /// Rows read.
-    pub rows: u64,
-    /// What is wrong; empty when everything holds.
-    pub faults: Vec<AuditFault>,
-    /// The newest checkpoint, whose heads were compared. Its signature is for the caller to verify, over
-    /// [`checkpoint_bytes`].
-    pub checkpoint: Option<Checkpoint>,
 }
 
 impl Store {
@@ -207,58 +135,72 @@ impl Store {
         self.read(Checkpoints { limit: page(limit) }).await
     }
 
-    /// Reads every chain and checks each row's seal, the heads that the store keeps and those of the newest
-    /// checkpoint. Not checked here: the checkpoint's signature.
+    /// Checkpoints with a position above `after`, in order; 1,000 at most.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn checkpoints_after(&self, after: i64, limit: u32) -> Result<Vec<(i64, Checkpoint)>, StoreError> {
+        self.read(CheckpointsAfter { after, limit: page(limit) }).await
+    }
+
+    /// Takes the details of these rows away for good, salt and all, so that their hashes tell nothing; gives back how
+    /// many there were. Records of erasures are left as they are. `effects` should hold the record of this one
+    /// ([`doorward_core::audit::erased_rows`]): without it the log no longer verifies.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn erase_details(&self, rows: Vec<(WriterId, i64)>, effects: Effects) -> Result<u64, StoreError> {
+        self.write(EraseDetails { rows }, effects).await
+    }
+
+    /// Reads the whole log and checks every row's seal, the heads that the store keeps and those of every checkpoint,
+    /// `anchors` from elsewhere included, that `trusted` lets pass: signatures are for the caller to verify, with
+    /// [`Checkpoint::check`].
     ///
     /// # Errors
     /// [`StoreError`]; what is wrong with the log is in the report.
-    pub async fn verify_audit(&self) -> Result<AuditReport, StoreError> {
-        let mut report =
-            AuditReport { checkpoint: self.checkpoints(1).await?.into_iter().next(), ..AuditReport::default() };
-        // Heads first: rows that are appended meanwhile are beyond them, never missing.
-        let mut heads = self.audit_writers().await?;
-        let signed = report.checkpoint.as_ref().map(|checkpoint| checkpoint.heads.clone()).unwrap_or_default();
-        for head in &signed {
-            if !heads.iter().any(|known| known.writer == head.writer) {
-                heads.push(*head);
-            }
-        }
-        for head in heads {
-            let marks: Vec<WriterHead> =
-                signed.iter().filter(|mark| mark.writer == head.writer).copied().chain([head]).collect();
-            report.writers += 1;
-            self.verify_chain(head.writer, marks, &mut report).await?;
-        }
-        Ok(report)
-    }
-
-    /// Reads one chain to its end; `marks` are heads that it must pass through.
-    async fn verify_chain(
+    pub async fn verify_audit(
         &self,
-        writer: WriterId,
-        mut marks: Vec<WriterHead>,
-        report: &mut AuditReport,
-    ) -> Result<(), StoreError> {
-        let mut verifier = ChainVerifier::default();
+        anchors: &[Checkpoint],
+        trusted: impl Fn(&Checkpoint) -> Result<(), &'static str>,
+    ) -> Result<AuditReport, StoreError> {
+        // Heads and checkpoints first: rows up to them are there to be seen, those appended meanwhile are behind them.
+        let mut verifier = LogVerifier::new(&self.audit_writers().await?);
+        anchors.iter().for_each(|checkpoint| verifier.anchor(checkpoint, trusted(checkpoint)));
+        let mut last = 0;
+        // Positions rise, so each loop ends with its table.
         loop {
-            let (number, _) = verifier.head();
-            let rows = self.audit_chain(writer, number, 1000).await?;
-            if rows.is_empty() {
-                break;
-            }
+            let page = self.checkpoints_after(last, 100).await?;
+            let Some((seq, _)) = page.last() else { break };
+            last = *seq;
+            page.iter().for_each(|(_, checkpoint)| verifier.checkpoint(checkpoint, trusted(checkpoint)));
+        }
+        let (mut after, mut strangers) = (0, BTreeSet::new());
+        loop {
+            let rows = self.audit_tail(after, 1000).await?;
+            let Some(row) = rows.last() else { break };
+            after = row.seq;
             for row in &rows {
-                report.rows += 1;
-                if let Err(fault) = verifier.check(row) {
-                    report.faults.push(AuditFault::Chain { writer, fault });
-                    return Ok(()); // everything behind the first fault is unproven
+                if verifier.is_covered(row) {
+                    verifier.row(row);
+                } else {
+                    strangers.insert(row.writer);
                 }
-                marks.retain(|mark| mark.number != row.number || mark.hash != row.hash);
             }
         }
-        let (found, _) = verifier.head();
-        let cut = marks.iter().filter(|mark| mark.number > 0).map(|mark| mark.number).max();
-        report.faults.extend(cut.map(|expected| AuditFault::Cut { writer, expected, found }));
-        Ok(())
+        let mut later = 0;
+        loop {
+            let page = self.checkpoints_after(last, 100).await?;
+            let Some((seq, _)) = page.last() else { break };
+            (last, later) = (*seq, later + page.len() as u64);
+        }
+        let mut report = verifier.finish(later);
+        // A chain that began meanwhile has its head by now.
+        for head in self.audit_writers().await? {
+            strangers.remove(&head.writer);
+        }
+        report.faults.extend(strangers.into_iter().map(|writer| AuditFault::NoHead { writer }));
+        Ok(report)
     }
 }
 
@@ -355,5 +297,63 @@ impl Read for Checkpoints {
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<Checkpoint>, DbError> {
         all(sql.rows(&CHECKPOINTS, values![self.limit]).await?, read_checkpoint)
+    }
+}
+
+struct CheckpointsAfter {
+    after: i64,
+    limit: i64,
+}
+
+impl Read for CheckpointsAfter {
+    type Out = Vec<(i64, Checkpoint)>;
+    const NAME: &'static str = "checkpoints_after";
+
+    fn memory(&self, tables: &Tables) -> Result<Vec<(i64, Checkpoint)>, DbError> {
+        let numbered = (1..).zip(tables.checkpoints.iter().cloned()).filter(|(seq, _)| *seq > self.after);
+        Ok(numbered.take(usize::try_from(self.limit).unwrap_or(0)).collect())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<(i64, Checkpoint)>, DbError> {
+        let rows = sql.rows(&CHECKPOINTS_AFTER, values![self.after, self.limit]).await?;
+        all(rows, |row| Ok((row.column()?, read_checkpoint(row)?)))
+    }
+}
+
+/// In place of a salt that was erased with its detail.
+const NO_SALT: [u8; 16] = [0; 16];
+
+struct EraseDetails {
+    rows: Vec<(WriterId, i64)>,
+}
+
+impl Write for EraseDetails {
+    type Out = u64;
+    const NAME: &'static str = "erase_details";
+
+    fn commits(erased: &u64) -> bool {
+        *erased > 0
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
+        let wanted: BTreeSet<_> = self.rows.iter().copied().collect();
+        let mut erased = 0;
+        for row in tables.audit.iter_mut().filter(|row| wanted.contains(&(row.writer, row.number))) {
+            if row.detail.is_some() && row.kind != EventKind::AuditErased.as_str() {
+                (row.detail, row.salt) = (None, NO_SALT);
+                erased += 1;
+            }
+        }
+        Ok(erased)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<u64, DbError> {
+        let kept = EventKind::AuditErased.as_str();
+        let lists: Vec<[Value<'_>; 4]> = self
+            .rows
+            .iter()
+            .map(|(writer, number)| [(*writer).into(), (*number).into(), (&NO_SALT).into(), kept.into()])
+            .collect();
+        sql.each(&ERASE_DETAIL, &lists).await
     }
 }

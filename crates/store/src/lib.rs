@@ -52,13 +52,14 @@ mod sqlite;
 mod store;
 mod users;
 
+pub use doorward_core::audit::{AuditReport, Checkpoint, WriterHead};
 pub use error::{StoreConfigError, StoreError};
 pub use jobs::{BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun};
 pub use licenses::{ApplyLicense, LicenseChange, LicenseEventMark, LicenseRow};
 pub use model::{
-    AddKey, Begin, BeginSession, Changed, Changes, Checkpoint, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume,
-    CreateUser, DeadMail, EmailChange, End, Failure, LinkIdentity, LinkSubject, Mail, MailDone, NewUser, OutboxCounts,
-    Purged, Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Unblock, Which, WriterHead,
+    AddKey, Begin, BeginSession, Changed, Changes, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume, CreateUser,
+    DeadMail, EmailChange, End, Failure, LinkIdentity, LinkSubject, Mail, MailDone, NewUser, OutboxCounts, Purged,
+    Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Unblock, Which,
 };
 pub use runtime::{CountKind, MethodCount, SetState, State};
 pub use store::Store;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use doorward_core::{
     api_key::ApiKey,
-    id::{LinkId, MailId, RingKeyId, SessionId, UserId, WriterId},
+    id::{LinkId, MailId, SessionId, UserId},
     secret::Secret,
     session::{Session, TokenHash},
     time::Timestamp,
@@ -379,30 +379,6 @@ pub enum AddKey {
     Added,
     /// The ring is not as expected: another process was faster. Read it again; nothing was changed.
     Lost,
-}
-
-/// The end of one audit chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WriterHead {
-    /// Whose chain.
-    pub writer: WriterId,
-    /// Number of its last row.
-    pub number: i64,
-    /// Seal of its last row.
-    pub hash: [u8; 32],
-}
-
-/// A signature over the heads of all chains at a moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// When.
-    pub at: Timestamp,
-    /// The heads, sorted by writer.
-    pub heads: Vec<WriterHead>,
-    /// Key of the ring that signed.
-    pub key: RingKeyId,
-    /// Signature over [`checkpoint_bytes`](crate::audit::checkpoint_bytes); the store does not verify it.
-    pub signature: Vec<u8>,
 }
 
 /// What became of taking a blocklist entry back.

@@ -18,3 +18,4 @@ pub mod sign_in;
 pub use code::CodeInput;
 pub use directory::{DirectoryFault, SubjectAnswer, SubjectDirectory};
 pub use link_queue::{LinkStats, LinkWorker};
+pub use notes::address_hash_under;

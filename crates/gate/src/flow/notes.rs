@@ -10,7 +10,7 @@ use doorward_core::{
     id::LinkId,
     link::{Asker, Link},
     reason::Reason,
-    ring::Purpose,
+    ring::{KeyMaterial, Purpose},
     time::Now,
     user::Email,
 };
@@ -98,8 +98,12 @@ impl Notes {
 /// # Errors
 /// `store_unavailable` until the ring is loaded.
 pub(super) fn address_hash(ring: &Ring, email: &Email) -> Result<String, Denial> {
-    let keys = ring.keys(Purpose::Login)?;
-    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.current().expose());
+    Ok(address_hash_under(ring.keys(Purpose::Login)?.current(), email))
+}
+
+/// The hash of [`Purpose::Login`]'s `key` under which the audit log knows this address; for finding its rows.
+pub fn address_hash_under(key: &KeyMaterial, email: &Email) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
     let tag = hmac::sign(&key, format!("audit address\0{email}").as_bytes());
-    Ok(tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    tag.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

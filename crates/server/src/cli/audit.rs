@@ -1,45 +1,58 @@
 //! `audit`: reading the log and proving that nobody changed it.
 
+mod erase;
+mod export;
 mod filter;
+mod keys;
+mod verify;
 
 use std::collections::VecDeque;
 
 use clap::{Args, Subcommand};
-use doorward_core::{
-    audit::{AuditRow, ChainFault},
-    ring::Purpose,
-};
+use doorward_core::audit::AuditRow;
 use doorward_gate::clock::Clock;
-use doorward_store::{Store, audit::AuditFault};
+use doorward_store::Store;
 use serde_json::{Value, json};
 
 pub(super) use self::filter::parse_time;
-use self::filter::{Filter, Resolved};
+#[cfg(test)]
+pub(crate) use self::keys::public_audit_keys;
+use self::{
+    erase::Erase,
+    export::Export,
+    filter::{Filter, Resolved},
+    keys::PublicKey,
+    verify::Verify,
+};
 use super::{
     Failure, Out,
     output::{printable, time},
+    wait_for, with_store,
 };
-use crate::{config::Config, jobs::checkpoint, lifecycle};
+use crate::config::Config;
 
 /// The audit log.
 #[derive(Debug, Subcommand)]
 pub enum Audit {
-    /// Read every chain and check each row's seal; exit code 1 where the log does not hold.
+    /// Read every chain and check each row's seal and every checkpoint; exit code 1 where the log does not hold.
     ///
-    /// Checked: seals, gaps, rows cut off behind the heads that the store and the newest checkpoint keep,
-    /// and the signature of that checkpoint, for which the root secret is needed.
-    Verify,
+    /// Found are rows that were edited, deleted, moved or cut off, chains that were sealed anew up to the newest
+    /// checkpoint, checkpoints that were forged or are gone, and details that were erased without a record. With
+    /// --public-key it needs no root secret, and with --store or --export no configuration either.
+    Verify(Verify),
+    /// Print the public keys that checkpoints are verified with, as a JWK set; for somebody who verifies elsewhere.
+    PublicKey(PublicKey),
     /// Print the newest rows.
     Tail(Tail),
     /// Print rows as JSON, one a line, from the oldest on, with their seals.
+    ///
+    /// A whole export, one without a filter, also has heads and checkpoints and can be verified by itself.
     Export(Export),
-}
-
-/// Print rows as JSON, one a line.
-#[derive(Debug, Args)]
-pub struct Export {
-    #[command(flatten)]
-    filter: Filter,
+    /// Erase what the log says about a person beyond that something happened; the log still verifies.
+    ///
+    /// Addresses, devices and everything else in the details go; time, event, reason and the random id of the account
+    /// stay, and a row says which details were erased. Exports and backups are not reached.
+    Erase(Erase),
 }
 
 /// Print the newest rows.
@@ -53,93 +66,27 @@ pub struct Tail {
 }
 
 impl Audit {
-    pub(super) async fn run(
+    pub(super) fn run(
         &self,
-        store: &Store,
-        config: &Config,
+        load: impl Fn() -> Result<Config, Failure>,
         clock: &Clock,
         out: &mut Out<'_>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Verify => verify(store, config, clock, out).await,
-            Self::Tail(tail) => {
+            Self::Verify(verify) => wait_for(verify.run(load, clock, out)),
+            Self::PublicKey(key) => {
+                let config = load()?;
+                with_store(&config, clock, async |store| key.run(store, &config, out).await)
+            }
+            Self::Tail(tail) => with_store(&load()?, clock, async |store| {
                 let filter = tail.filter.resolve(store).await?;
                 let rows = newest(store, usize::from(tail.count), &filter).await?;
                 print(&rows, out)
-            }
-            Self::Export(export) => export.run(store, out).await,
-        }
-    }
-}
-
-async fn verify(store: &Store, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
-    let report = store.verify_audit().await?;
-    let mut faults: Vec<String> = report.faults.iter().map(describe).collect();
-    if let Some(checkpoint) = &report.checkpoint {
-        // A checkpoint was signed, so there is a root secret; where it is gone, nothing can be proven with it.
-        let root = lifecycle::root_secret(config, clock)?;
-        let keys = store.ring(Purpose::Audit).await?;
-        if let Err(flaw) = checkpoint::check(checkpoint, &keys, &root) {
-            faults.push(format!("checkpoint of {}: {flaw}", time(checkpoint.at)));
-        }
-    }
-    let checkpoint = report.checkpoint.as_ref().map(|checkpoint| time(checkpoint.at));
-    if out.json {
-        out.json(&json!({
-            "ok": faults.is_empty(), "chains": report.writers, "rows": report.rows,
-            "checkpoint": checkpoint, "faults": faults,
-        }))?;
-    } else {
-        out.line(format!("{} rows in {} chains", report.rows, report.writers))?;
-        out.line(match &checkpoint {
-            Some(at) => format!("newest checkpoint: {at}; the log passes through its heads unless said below"),
-            None => "no checkpoint yet: rows removed together with their chain's head would not be noticed".to_owned(),
-        })?;
-        for fault in &faults {
-            out.line(format!("FAULT {fault}"))?;
-        }
-        if faults.is_empty() {
-            out.line("the log holds")?;
-        }
-    }
-    if faults.is_empty() { Ok(()) } else { Err(Failure::Said(1)) }
-}
-
-fn describe(fault: &AuditFault) -> String {
-    match fault {
-        AuditFault::Chain { writer, fault } => {
-            let what = match fault {
-                ChainFault::Gap { expected, found } => format!("row {expected} is missing, row {found} follows"),
-                ChainFault::Altered { number } => format!("row {number} was altered"),
-                ChainFault::DetailAltered { number } => format!("the detail of row {number} was altered"),
-            };
-            format!("chain {writer}: {what}; what follows is unproven")
-        }
-        AuditFault::Cut { writer, expected, found } => {
-            format!("chain {writer}: it ends at row {found}, and there were at least {expected}")
-        }
-    }
-}
-
-impl Export {
-    /// Page by page, so that a long log needs no memory.
-    async fn run(&self, store: &Store, out: &mut Out<'_>) -> Result<(), Failure> {
-        let filter = self.filter.resolve(store).await?;
-        let mut after = 0;
-        // Positions rise, so this ends with the log.
-        loop {
-            let rows = store.audit_tail(after, 1000).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = last.seq;
-            for row in rows.iter().filter(|row| filter.admits(row)) {
-                let mut document = to_json(row);
-                // What a seal covers, byte by byte: the time in full, the detail as it was written.
-                document["at_millis"] = row.at.as_millis().into();
-                document["detail_text"] = row.detail.clone().into();
-                for (name, bytes) in [("salt", &row.salt[..]), ("detail_hash", &row.detail_hash), ("hash", &row.hash)] {
-                    document[name] = hex(bytes).into();
-                }
-                out.line(document.to_string())?;
+            }),
+            Self::Export(export) => with_store(&load()?, clock, async |store| export.run(store, out).await),
+            Self::Erase(erase) => {
+                let config = load()?;
+                with_store(&config, clock, async |store| erase.run(store, &config, clock, out).await)
             }
         }
     }

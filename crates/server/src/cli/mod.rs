@@ -32,6 +32,8 @@ use clap::{Args, Parser, Subcommand};
 use doorward_gate::clock::Clock;
 use doorward_store::{Store, StoreConfigError, StoreError, StoreOptions};
 
+#[cfg(test)]
+pub(crate) use self::audit::public_audit_keys;
 pub(crate) use self::output::Out;
 use crate::config::{Config, PREFIX, Problems};
 
@@ -202,10 +204,7 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
             let config = load()?;
             with_store(&config, &clock, async |store| blocklist.run(store, &config, &clock, out).await)
         }
-        Command::Audit(audit) => {
-            let config = load()?;
-            with_store(&config, &clock, async |store| audit.run(store, &config, &clock, out).await)
-        }
+        Command::Audit(audit) => audit.run(load, &clock, out),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The built executable as a child of the test, among neighbours that live or not.
 
+mod audit;
 mod blocklist;
 mod boot;
 mod cutover;
+mod database;
 mod doctor;
 mod hostile;
 mod issuer_keys;
@@ -46,6 +48,11 @@ impl Installation {
         let this = Self { dir: tempfile::tempdir().unwrap(), port: port::free() };
         this.configure(rest);
         this
+    }
+
+    /// A folder without a configuration.
+    fn bare() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), port: 0 }
     }
 
     /// Another file in place of the one there is.

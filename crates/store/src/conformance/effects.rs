@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use doorward_core::{
-    audit::{AuditEvent, ChainVerifier, EventKind},
+    audit::{AuditEvent, AuditFault, ChainVerifier, ERASED_ROWS, EventKind, erased_rows},
     effects::Effects,
     id::{ApiKeyId, DecisionId, OrgId, RingKeyId, SessionId, UserId},
     reason::Reason,
@@ -114,7 +114,7 @@ pub async fn an_operation_that_fails_leaves_nothing_behind(a: Store, b: Store) {
     a.create_user(new, all_effects()).await.unwrap();
     let after = traces(&a).await;
     assert_eq!((after.0, after.1), (before.0 + 1, before.1 + 1));
-    assert_eq!(b.verify_audit().await.unwrap().faults, []);
+    assert_eq!(b.verify_audit(&[], |_| Ok(())).await.unwrap().faults, []);
 }
 
 pub async fn a_failing_operation_takes_no_other_with_it(a: Store, b: Store) {
@@ -131,7 +131,7 @@ pub async fn a_failing_operation_takes_no_other_with_it(a: Store, b: Store) {
         assert_eq!(b.user(id).await.unwrap().is_some(), number % 3 != 0);
     }
     assert_eq!(traces(&b).await.0, 40);
-    let report = a.verify_audit().await.unwrap();
+    let report = a.verify_audit(&[], |_| Ok(())).await.unwrap();
     assert_eq!((report.rows, report.faults), (40, vec![]));
 }
 
@@ -179,7 +179,7 @@ pub async fn audit_rows_are_sealed_into_a_chain_that_verifies(a: Store, b: Store
     }
     let (number, hash) = verifier.head();
     assert_eq!(b.audit_writers().await, Ok(vec![WriterHead { writer: row.writer, number, hash }]));
-    let report = b.verify_audit().await.unwrap();
+    let report = b.verify_audit(&[], |_| Ok(())).await.unwrap();
     assert_eq!((report.writers, report.rows, report.faults), (1, 2, vec![]));
 }
 
@@ -190,7 +190,7 @@ pub async fn concurrent_audit_rows_make_whole_chains(a: Store, b: Store) {
         }
     })
     .await;
-    let report = a.verify_audit().await.unwrap();
+    let report = a.verify_audit(&[], |_| Ok(())).await.unwrap();
     assert_eq!((report.rows, report.faults), (120, vec![]));
     let (mut after, mut rows) = (0, 0);
     loop {
@@ -208,13 +208,57 @@ pub async fn a_checkpoint_is_kept_with_its_heads(a: Store, b: Store) {
     let second = Checkpoint { at: START.plus(Duration::from_secs(1)), signature: vec![], ..first.clone() };
     a.put_checkpoint(first.clone(), Effects::default()).await.unwrap();
     a.put_checkpoint(second.clone(), all_effects()).await.unwrap();
-    assert_eq!(b.checkpoints(10).await, Ok(vec![second.clone(), first]));
-    let report = b.verify_audit().await.unwrap();
-    assert_eq!((report.checkpoint, report.faults), (Some(second), vec![]));
+    assert_eq!(b.checkpoints(10).await, Ok(vec![second.clone(), first.clone()]));
+    let one = b.checkpoints_after(0, 1).await.unwrap();
+    assert_eq!((one.len(), &one[0].1), (1, &first));
+    let rest = b.checkpoints_after(one[0].0, 10).await.unwrap();
+    assert_eq!((rest.len(), &rest[0].1), (1, &second));
+    let report = b.verify_audit(&[], |_| Ok(())).await.unwrap();
+    assert_eq!((report.checkpoint, report.checkpoints, report.unsigned), (Some(second.at), 2, 1));
+    assert_eq!(report.faults, []);
+    let report =
+        b.verify_audit(&[], |checkpoint| if *checkpoint == first { Ok(()) } else { Err("odd") }).await.unwrap();
+    assert_eq!(report.faults, [AuditFault::Checkpoint { at: second.at, flaw: "odd" }]);
     // A checkpoint that names more rows than there are: somebody has cut the log.
     let mut heads = b.audit_writers().await.unwrap();
+    let (writer, number) = (heads[0].writer, heads[0].number);
     heads[0].number += 5;
     let cut = Checkpoint { at: START, heads, key: RingKeyId::mint(START, fresh()), signature: vec![] };
     a.put_checkpoint(cut, Effects::default()).await.unwrap();
-    assert_eq!(b.verify_audit().await.unwrap().faults.len(), 1);
+    let expected = AuditFault::Cut { writer, expected: number + 5, found: number, signed: Some(START) };
+    assert_eq!(b.verify_audit(&[], |_| Ok(())).await.unwrap().faults, [expected]);
+}
+
+pub async fn details_are_erased_with_their_salts_and_the_chain_holds(a: Store, b: Store) {
+    let person = UserId::mint(START, fresh());
+    let rows: Vec<AuditEvent> = (0..4)
+        .map(|n| {
+            let mut event = AuditEvent::new(EventKind::SessionCreated, START).about(person);
+            event.detail.more.insert("n".to_owned(), n.into());
+            event
+        })
+        .collect();
+    a.append(Effects { audit: rows, ..Effects::default() }).await.unwrap();
+    let before = b.audit_tail(0, 10).await.unwrap();
+    let erase = vec![(before[0].writer, before[0].number), (before[2].writer, before[2].number)];
+    let mut record = AuditEvent::new(EventKind::AuditErased, START).about(person);
+    record.detail.more.insert(ERASED_ROWS.to_owned(), erased_rows(&erase));
+    assert_eq!(b.erase_details(erase.clone(), Effects::audited(record.clone())).await, Ok(2));
+    assert_eq!(a.erase_details(erase, Effects::audited(record)).await, Ok(0), "nothing is left, and no row says so");
+    let after = a.audit_tail(0, 10).await.unwrap();
+    assert_eq!(after.len(), 5);
+    for (n, (old, new)) in before.iter().zip(&after).enumerate() {
+        let is_erased = n % 2 == 0;
+        assert_eq!((new.detail.is_none(), new.salt == [0; 16]), (is_erased, is_erased), "{n}");
+        assert_eq!((new.hash, new.detail_hash, new.user_id), (old.hash, old.detail_hash, old.user_id));
+    }
+    let report = b.verify_audit(&[], |_| Ok(())).await.unwrap();
+    assert_eq!((report.erased, report.faults), (2, vec![]));
+    // The record itself stays, and without one an erasure is a fault.
+    let record = after.last().map(|row| (row.writer, row.number)).unwrap();
+    assert_eq!(a.erase_details(vec![record], Effects::default()).await, Ok(0));
+    let silent = (before[3].writer, before[3].number);
+    assert_eq!(a.erase_details(vec![silent], Effects::default()).await, Ok(1));
+    let expected = AuditFault::Erased { writer: silent.0, number: silent.1, count: 1 };
+    assert_eq!(b.verify_audit(&[], |_| Ok(())).await.unwrap().faults, [expected]);
 }

@@ -114,6 +114,7 @@ macro_rules! for_each_case {
             audit_rows_are_sealed_into_a_chain_that_verifies,
             concurrent_audit_rows_make_whole_chains,
             a_checkpoint_is_kept_with_its_heads,
+            details_are_erased_with_their_salts_and_the_chain_holds,
         }
     };
 }

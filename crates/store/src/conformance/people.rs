@@ -390,5 +390,5 @@ pub async fn a_purge_removes_who_signed_up_and_never_proved_it(a: Store, b: Stor
         race(2, &a, &b, |store, _| async move { store.purge(later, Duration::from_hours(48)).await.unwrap().users })
             .await;
     assert_eq!(removed.iter().sum::<u64>(), 1200);
-    assert_eq!(a.verify_audit().await.unwrap().rows, 1203);
+    assert_eq!(a.verify_audit(&[], |_| Ok(())).await.unwrap().rows, 1203);
 }

@@ -55,6 +55,12 @@ pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
 }
 
 impl Filter {
+    /// Whether it admits every row.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { event, user, reason, since, until } = self;
+        event.is_none() && user.is_none() && reason.is_none() && since.is_none() && until.is_none()
+    }
+
     /// The filter with its person looked up.
     pub(super) async fn resolve(&self, store: &Store) -> Result<Resolved<'_>, Failure> {
         let user = match &self.user {

@@ -44,7 +44,8 @@ async fn numbers(store: &Store, line: &str) -> Result<Vec<i64>, String> {
         other => return Err(format!("{other:?}")),
     }
     let text = String::from_utf8(bytes).unwrap();
-    Ok(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].as_i64().unwrap()).collect())
+    // A whole export begins with heads and checkpoints, which have no number.
+    Ok(text.lines().filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["number"].as_i64()).collect())
 }
 
 #[tokio::test]
@@ -70,7 +71,7 @@ async fn an_exported_row_carries_what_its_seal_covers() {
     let store = store().await;
     let mut bytes = Vec::new();
     Export { filter: Filter::default() }.run(&store, &mut Out::new(&mut bytes, false)).await.unwrap();
-    let first: Value = serde_json::from_str(String::from_utf8(bytes).unwrap().lines().next().unwrap()).unwrap();
+    let first: Value = serde_json::from_str(String::from_utf8(bytes).unwrap().lines().nth(1).unwrap()).unwrap();
     let row = &store.audit_tail(0, 1).await.unwrap()[0];
     assert_eq!(first["at_millis"], START * 1000);
     assert_eq!(first["hash"], hex(&row.hash));
