@@ -117,6 +117,7 @@ pub struct Running {
     /// The process's parts.
     pub server: Arc<Server>,
     host: Host,
+    audit: Arc<AuditQueue>,
     listener: IssuerListener,
     file: PathBuf,
     /// Ends the listeners.
@@ -149,8 +150,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let options = StoreOptions::new(&config.data_dir, host.clock.random());
     let store = Store::open(&config.store.url.expose(), options).map_err(|error| misconfigured(&error))?;
     let metrics = Arc::new(Metrics::new());
-    let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics));
-    let audit = Arc::new(audit);
+    let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics), host.clock.clone());
     let methods = Arc::new(Methods::new(&metrics, Day::of(host.clock.now().wall)));
     let listener = telemetry::issuers::listener(&metrics, &audit);
     let assembled =
@@ -199,6 +199,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         admin: admin.local_addr(),
         server,
         host,
+        audit,
         listener,
         file: config.file.clone(),
         draining: CancellationToken::new(),
@@ -208,12 +209,22 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     };
     running.listen(http, https, admin, config);
     running.spawn_jobs(gate_task, audit_job, link_worker, outbox, ring);
-    audit.push(AuditEvent::new(EventKind::ServerStarted, running.host.clock.now().wall));
+    running.note(EventKind::ServerStarted);
     tracing::info!(http = %running.http, admin = %running.admin, "listening");
     Ok(running)
 }
 
 impl Running {
+    /// Notes something about this process in the audit log.
+    fn note(&self, kind: EventKind) {
+        let mut event = AuditEvent::new(kind, self.host.clock.now().wall);
+        event.detail.more = telemetry::audit::more([
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("policy", self.server.gate.policy().version.into()),
+        ]);
+        self.audit.push(event);
+    }
+
     fn listen(&self, http: Listener, https: Option<Listener>, admin: Listener, config: &Config) {
         let refuse = entry::refuse(&self.server);
         for listener in [Some(http), https].into_iter().flatten() {
@@ -233,7 +244,7 @@ impl Running {
         let gate = self.server.gate.clone();
         let stopped = stop().cancelled_owned();
         self.jobs.spawn(async move { gate.run(gate_task, stopped).await });
-        self.jobs.spawn(audit.run(store, Arc::clone(&self.server.metrics), stop().cancelled_owned()));
+        self.jobs.spawn(audit.run(store, stop().cancelled_owned()));
         self.jobs.spawn(links.run(stop().cancelled_owned()));
         if let Some(outbox) = outbox.clone() {
             let stopped = stop().cancelled_owned();
@@ -270,6 +281,7 @@ impl Running {
         let sign_in = assemble::sign_in_config(&config);
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);
+        self.note(EventKind::PolicyChanged);
         tracing::info!(version, "took the new configuration");
         Ok(version)
     }
@@ -287,6 +299,7 @@ impl Running {
         if drained.await.is_err() {
             tracing::warn!("requests still under way after {DRAIN:?} were cut off");
         }
+        self.note(EventKind::ServerStopped);
         self.stopping.cancel();
         self.jobs.close();
         if tokio::time::timeout(FLUSH, self.jobs.wait()).await.is_err() {

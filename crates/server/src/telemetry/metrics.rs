@@ -120,6 +120,9 @@ metrics! {
     faults: Family<NameLabel, Counter> = "doorward_faults" "doorward_faults_total" "counter"
         ["name"] "Faults that no request waited for: revocation_tail, touch_dropped, touch_failed, highest_time, \
          audit_dropped, audit_failed";
+    audit_left_out: Family<NameLabel, Counter> = "doorward_audit_left_out" "doorward_audit_left_out_total" "counter"
+        ["name"] "Refusals that got no row in the audit log, by reason, because the caller had one for it within a \
+         minute; a later row says how many";
     revocations: Counter = "doorward_revocations_applied" "doorward_revocations_applied_total" "counter"
         [""] "Entries of the revocation log applied in this process";
     revocation_seq: Gauge = "doorward_revocation_seq" "doorward_revocation_seq" "gauge"
@@ -229,6 +232,7 @@ mod tests {
         // A family without a member is not written.
         let label = NameLabel { name: "main".to_owned() };
         metrics.mails.get_or_create(&label).inc();
+        metrics.audit_left_out.get_or_create(&label).inc();
         metrics.shared_questions.get_or_create(&label).inc();
         for family in [&metrics.authenticated, &metrics.sign_ins] {
             family.get_or_create(&MethodLabel { method: "session".to_owned() }).inc();

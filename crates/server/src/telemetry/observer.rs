@@ -16,7 +16,7 @@ use doorward_core::{
 use doorward_gate::{
     clock::Clock,
     observe::{Fault, Observe},
-    rate::{Limiter, Quota},
+    rate::{ClientNet, Limiter, Quota},
 };
 
 use super::{audit, audit::AuditQueue, methods::Methods, metrics::Metrics};
@@ -92,15 +92,14 @@ impl Observe for Observer {
         let mut hasher = DefaultHasher::new();
         match &decision.caller {
             Some(caller) => caller.subject.hash(&mut hasher),
-            None => facts.client.hash(&mut hasher),
+            // A whole /64 is one caller: it would have a row a minute for each of its addresses otherwise.
+            None => ClientNet::of(facts.client).hash(&mut hasher),
         }
-        if !self.audit.is_due(denial.reason, hasher.finish(), self.clock.now()) {
-            return;
-        }
-        self.audit.push(AuditEvent {
+        let user_id = decision.caller.as_ref().and_then(|caller| caller.user_id);
+        self.audit.refused(denial.reason, hasher.finish(), user_id, self.clock.now(), || AuditEvent {
             kind: EventKind::RequestRefused,
             at: decision.at,
-            user_id: decision.caller.as_ref().and_then(|caller| caller.user_id),
+            user_id,
             org_id: decision.caller.as_ref().and_then(|caller| caller.org_id),
             decision: Some(decision.id),
             reason: Some(denial.reason),
