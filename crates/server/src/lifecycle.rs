@@ -20,7 +20,7 @@ use doorward_gate::{
     issuer::Listener as IssuerListener,
     license::LicenseProvider,
     mail::{Mailer, SmtpMailer, outbox::Outbox},
-    rate::MemoryLimits,
+    rate::{Limits, MemoryLimits},
     ring::{self, Ring},
 };
 use doorward_store::{Store, StoreOptions};
@@ -172,10 +172,14 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
-    let re_auth = ReAuth::new(assemble::sign_in_config(config), store.clone(), ring.clone(), host.clock.clone());
-    let limits = Arc::new(MemoryLimits::new(&host.clock));
-    let passwords = PasswordSignIn::new(store.clone(), ring.clone(), host.clock.clone(), limits);
-    let emails = EmailChanges::new(store.clone(), ring.clone(), host.clock.clone());
+    let limits: Arc<dyn Limits> = Arc::new(MemoryLimits::new(&host.clock));
+    let parts = || (store.clone(), ring.clone(), host.clock.clone(), Arc::clone(&limits));
+    let (kept, keys, clock, counters) = parts();
+    let re_auth = ReAuth::new(assemble::sign_in_config(config), kept, keys, clock, counters);
+    let (kept, keys, clock, counters) = parts();
+    let passwords = PasswordSignIn::new(kept, keys, clock, counters);
+    let (kept, keys, clock, counters) = parts();
+    let emails = EmailChanges::new(kept, keys, clock, counters);
     let server = Arc::new(Server {
         emails,
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),

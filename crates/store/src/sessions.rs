@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use doorward_core::{
     effects::Effects,
-    id::UserId,
+    id::{SessionId, UserId},
     session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
     user::User,
@@ -39,6 +39,8 @@ statements! {
     END_ALL = "DELETE FROM sessions",
     END_ONE = "DELETE FROM sessions WHERE id = $1",
     SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id LIMIT 1000"),
+    SESSIONS_OF_AFTER = concat!("SELECT ", session_columns!(),
+        " FROM sessions WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT 1000"),
     TOUCH = "UPDATE sessions SET last_used_at = $2 WHERE hash = $1 AND last_used_at < $2",
 }
 
@@ -125,7 +127,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn sessions_of(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
-        self.read(OfUser { user }).await
+        self.sessions_of_after(user, None).await
+    }
+
+    /// The same from the session behind `after` on, for a user who has more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sessions_of_after(&self, user: UserId, after: Option<SessionId>) -> Result<Vec<Session>, StoreError> {
+        self.read(OfUser { user, after }).await
     }
 
     /// Notes when sessions were last used. Never moves a time back, never brings a session back.
@@ -213,6 +223,7 @@ impl Write for EndMany {
 
 struct OfUser {
     user: UserId,
+    after: Option<SessionId>,
 }
 
 impl Read for OfUser {
@@ -220,14 +231,19 @@ impl Read for OfUser {
     const NAME: &'static str = "sessions_of";
 
     fn memory(&self, tables: &Tables) -> Result<Vec<Session>, DbError> {
-        let mut found: Vec<Session> = tables.sessions.values().filter(|s| s.user_id == self.user).cloned().collect();
+        let is_wanted = |s: &&Session| s.user_id == self.user && self.after.is_none_or(|after| s.id > after);
+        let mut found: Vec<Session> = tables.sessions.values().filter(is_wanted).cloned().collect();
         found.sort_unstable_by_key(|session| session.id);
         found.truncate(1000);
         Ok(found)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<Session>, DbError> {
-        all(sql.rows(&SESSIONS_OF, values![self.user]).await?, read_session)
+        let rows = match self.after {
+            None => sql.rows(&SESSIONS_OF, values![self.user]).await?,
+            Some(after) => sql.rows(&SESSIONS_OF_AFTER, values![self.user, after]).await?,
+        };
+        all(rows, read_session)
     }
 }
 

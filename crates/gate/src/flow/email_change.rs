@@ -22,18 +22,16 @@ use doorward_store::{ConfirmEmail, EmailChange, Store};
 use super::mail_people::{self, ConfirmMail};
 use crate::{
     clock::Clock,
-    rate::{Limiter, Quota},
+    rate::{Limit, Limits},
     ring::Ring,
 };
 
-/// How often one person may ask; each request sends a mail to an address of their choice.
-const ASKS: Quota = Quota::per_hour(5);
-/// Name of that limit in answers.
-const ASKS_NAME: &str = "email_change";
 /// How long the notice to the old address is worth sending.
 const NOTICE_LIFE: Duration = Duration::from_secs(3 * 86_400);
 /// How often a confirmation is planned again because sessions began or ended meanwhile.
 const ROUNDS: usize = 4;
+/// Pages of sessions, 1,000 each, that one change of address ends.
+const SESSION_PAGES: usize = 100;
 
 /// What a request for another address brings.
 #[derive(Clone, Debug)]
@@ -86,7 +84,7 @@ struct Inner {
     store: Store,
     ring: Ring,
     clock: Clock,
-    asks: Limiter<UserId>,
+    limits: Arc<dyn Limits>,
 }
 
 impl fmt::Debug for EmailChanges {
@@ -97,9 +95,8 @@ impl fmt::Debug for EmailChanges {
 
 impl EmailChanges {
     /// The flow on this store.
-    pub fn new(store: Store, ring: Ring, clock: Clock) -> Self {
-        let asks = Limiter::new(ASKS, 4096, clock.clone());
-        Self(Arc::new(Inner { store, ring, clock, asks }))
+    pub fn new(store: Store, ring: Ring, clock: Clock, limits: Arc<dyn Limits>) -> Self {
+        Self(Arc::new(Inner { store, ring, clock, limits }))
     }
 
     /// Asks for another address; the same whether or not the address belongs to somebody. Gives back the login cookie
@@ -108,10 +105,10 @@ impl EmailChanges {
     /// # Errors
     /// `request_malformed`, `rate_limited`, `user_banned`, `store_unavailable`.
     pub async fn request(&self, ask: EmailAsk, now: Now) -> Result<OpaqueToken, Denial> {
-        let Inner { store, ring, clock, asks } = &*self.0;
+        let Inner { store, ring, clock, limits } = &*self.0;
         let malformed = |why| Denial::from(Reason::RequestMalformed).with_explanation(why);
         let to = Email::parse(&ask.to).ok_or_else(|| malformed("That is not a mail address."))?;
-        asks.told(ASKS_NAME, asks.check(&ask.user)).map_err(Denial::limited)?;
+        limits.take(Limit::EmailChangePerUser, Limit::user(ask.user)).await.map_err(Denial::limited)?;
         let keys = ring.keys(Purpose::Link)?;
         let user = store.user(ask.user).await?.ok_or(Reason::SessionUnknown)?;
         if user.email == to {
@@ -173,7 +170,7 @@ impl EmailChanges {
             let (link, user) = self.find(token, now).await?;
             let to = check(&link, &user, who, now)?.clone();
             let keep = who.session.filter(|(owner, _)| *owner == user.id).map(|(_, hash)| hash);
-            let mut ended = store.sessions_of(user.id).await?;
+            let mut ended = self.all_sessions(user.id).await?;
             ended.retain(|session| Some(session.hash) != keep);
             let notice = self.notice(&user, &to, site, &who.asker, now);
             let effects = email_change::plan_confirm(&user, &link, &ended, &who.asker, now.wall).with_mail(notice);
@@ -205,6 +202,19 @@ impl EmailChanges {
             }
         }
         Err(Denial::from(Reason::StoreUnavailable).with_note("the sessions of the user changed all the time"))
+    }
+
+    /// Every session of a user, page by page.
+    async fn all_sessions(&self, user: UserId) -> Result<Vec<Session>, Denial> {
+        let mut all: Vec<Session> = Vec::new();
+        for _ in 0..SESSION_PAGES {
+            let page = self.0.store.sessions_of_after(user, all.last().map(|session| session.id)).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+        Err(Denial::from(Reason::StoreUnavailable).with_note("the user has more sessions than are ended at once"))
     }
 
     async fn find(&self, token: &str, now: Now) -> Result<(Link, User), Denial> {

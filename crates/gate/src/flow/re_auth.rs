@@ -24,13 +24,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    rate::{Limiter, Quota},
+    rate::{Limit, Limits},
     ring::Ring,
 };
-
-/// Mails that one person may ask for. They are signed in, so they are told.
-const PER_USER: Quota = Quota::per(5, std::time::Duration::from_secs(600));
-const USERS: usize = 16_384;
 
 /// Who asks for the mail.
 #[derive(Clone, Debug)]
@@ -55,20 +51,19 @@ pub struct ReAuth {
     store: Store,
     ring: Ring,
     clock: Clock,
-    per_user: Limiter<UserId>,
+    limits: Arc<dyn Limits>,
 }
 
 impl fmt::Debug for ReAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReAuth").field("per_user", &self.per_user).finish_non_exhaustive()
+        f.debug_struct("ReAuth").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 impl ReAuth {
     /// The flow over the same store and keys as the sign-in.
-    pub fn new(config: SignInConfig, store: Store, ring: Ring, clock: Clock) -> Self {
-        let per_user = Limiter::new(PER_USER, USERS, clock.clone());
-        Self { config: ArcSwap::from_pointee(config), store, ring, clock, per_user }
+    pub fn new(config: SignInConfig, store: Store, ring: Ring, clock: Clock, limits: Arc<dyn Limits>) -> Self {
+        Self { config: ArcSwap::from_pointee(config), store, ring, clock, limits }
     }
 
     /// Takes new settings.
@@ -82,7 +77,7 @@ impl ReAuth {
     /// `rate_limited` after five in ten minutes; `user_banned`; `session_unknown` for a user who is gone;
     /// `store_unavailable`.
     pub async fn request(&self, input: ReAuthInput, now: Now) -> Result<LinkAsked, Denial> {
-        self.per_user.told("reauth-user", self.per_user.check(&input.user)).map_err(Denial::limited)?;
+        self.limits.take(Limit::ReAuthPerUser, Limit::user(input.user)).await.map_err(Denial::limited)?;
         let keys = self.ring.keys(Purpose::Link)?;
         let codes = self.ring.keys(Purpose::Login)?;
         let user = self.store.user(input.user).await?.ok_or(Reason::SessionUnknown)?;

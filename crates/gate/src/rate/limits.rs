@@ -79,6 +79,10 @@ limits! {
     /// the password by others still signs in by a link.
     PasswordPerAddress = "password-address" Quota::per_hour(10),
         "mail address, whether or not there is such a user; the right password starts it anew", "429 `rate_limited`";
+    /// Mails that prove again who somebody is. They are signed in, so they are told.
+    ReAuthPerUser = "reauth-user" Quota::per(5, TEN_MINUTES), "user", "429 `rate_limited`";
+    /// Requests for another mail address; each may send a mail to an address of their choice.
+    EmailChangePerUser = "email-change-user" Quota::per_hour(5), "user", "429 `rate_limited`";
 }
 
 /// Store look-ups for sessions and API keys that turned out to be nobody's, from one client (rule 8: a refusal is

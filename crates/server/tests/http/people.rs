@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use doorward_core::{session::OpaqueToken, user::Email};
+use doorward_core::{
+    effects::Effects,
+    id::SessionId,
+    session::{OpaqueToken, Session, TokenHash},
+    user::Email,
+};
 use doorward_gate::flow::first_admin;
+use doorward_store::{Begin, BeginSession};
 use doorward_testkit::wire::Answer;
+use futures_util::StreamExt as _;
 use serde_json::json;
 
 use crate::world::{Caller, Request, World, json as body, outcome};
@@ -216,6 +223,74 @@ async fn of_many_who_confirm_at_once_one_does() {
     let all: Vec<_> = answers.iter().map(outcome).collect();
     assert_eq!((of((200, None)), of((409, Some("link_reused")))), (1, 19), "{all:?}");
     assert_eq!(count(&events(&world).await, "user.email_changed"), 1);
+}
+
+#[tokio::test]
+async fn somebody_with_more_sessions_than_a_page_holds_changes_the_address() {
+    let world = World::start(RULES).await;
+    let mut desk = world.browser(ADA).await;
+    let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+    let own = world.store().sessions_of(user.id).await.unwrap().remove(0);
+    let more = (0..2_100).map(|_| {
+        let id = SessionId::mint(own.created_at, world.clock.random());
+        let session = Session { id, hash: TokenHash::of(&world.clock.random::<32>()), ..own.clone() };
+        let begin = BeginSession { session, user_version: user.version, replaces: None };
+        world.store().begin_session(begin, Effects::default())
+    });
+    let begun = futures_util::stream::iter(more).buffer_unordered(64).collect::<Vec<_>>().await;
+    assert!(begun.iter().all(|outcome| *outcome == Ok(Begin::Began)));
+    ask(&mut desk, NEW).await;
+    let token = token(&world, NEW).await;
+    let done = confirm(&mut desk, &token).await;
+    assert_eq!(outcome(&done), (200, None), "{done:?}");
+    assert_eq!(world.store().sessions_of(user.id).await.unwrap().len(), 1);
+    let rows = world.store().audit_tail(0, 1000).await.unwrap();
+    let changed = rows.iter().find(|row| row.kind == "user.email_changed").unwrap();
+    assert!(changed.detail.as_ref().unwrap().contains("\"sessions_ended\":2100"), "{changed:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_makes_no_link_for_an_address_live_longer_than_it_says() {
+    let world = World::start(RULES).await;
+    let mut desk = world.browser(ADA).await;
+    ask(&mut desk, NEW).await;
+    let link = token(&world, NEW).await;
+    let asked_at = world.clock.now().wall;
+    // Ahead: over. Back to before it was made: a token from the future is none. In its time it works, once.
+    world.clock.set_wall(asked_at.plus(Duration::from_secs(15 * 60)));
+    assert_eq!(outcome(&confirm(&mut desk, &link).await), (401, Some("link_expired")));
+    world.clock.set_wall(asked_at.minus(Duration::from_secs(600)));
+    assert_eq!(outcome(&confirm(&mut desk, &link).await), (401, Some("link_invalid")));
+    assert_eq!(body(&desk.get("/auth/whoami").await)["email"], ADA);
+    world.clock.set_wall(asked_at.plus(Duration::from_secs(15 * 60 - 1)));
+    world.gate().follow().await;
+    let done = confirm(&mut desk, &link).await;
+    assert_eq!(outcome(&done), (200, None), "{done:?}");
+    assert_eq!(outcome(&confirm(&mut desk, &link).await), (409, Some("link_reused")));
+    assert_eq!(body(&desk.get("/auth/whoami").await)["email"], NEW);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ends_an_invitation_early_or_in_its_time_and_makes_one_administrator() {
+    let world = World::start(RULES).await;
+    let token = invitation(&world).await;
+    let made_at = world.clock.now().wall;
+    let claim = async |email: &str| {
+        let mut visitor = world.visitor();
+        visitor.post("/auth/first-admin", &json!({ "token": token, "email": email })).await
+    };
+    world.clock.set_wall(made_at.plus(first_admin::LIFE));
+    assert_eq!(outcome(&claim(ADA).await), (401, Some("link_expired")));
+    assert!(!world.store().has_admin().await.unwrap());
+    world.clock.set_wall(made_at.minus(Duration::from_secs(3600)));
+    world.gate().follow().await;
+    assert_eq!(outcome(&claim(ADA).await), (200, None));
+    for jump in [0, 3600, 86_400 * 3] {
+        world.clock.set_wall(made_at.minus(Duration::from_secs(jump)));
+        assert_eq!(outcome(&claim("eve@example.com").await), (409, Some("link_reused")), "{jump}");
+    }
+    let admins = world.store().users(None, 100).await.unwrap().into_iter().filter(|user| user.admin);
+    assert_eq!(admins.map(|user| user.email.to_string()).collect::<Vec<_>>(), [ADA]);
 }
 
 async fn invitation(world: &World) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorward_core::{api_key::KeyOwner, session::TokenHash};
+use doorward_core::{api_key::KeyOwner, effects::Effects, session::TokenHash, user::Email};
 use doorward_testkit::wire::Answer;
 use serde_json::{Value, json};
 
@@ -218,4 +218,87 @@ async fn asking_again_and_again_is_refused_with_when_to_come_back() {
     world.advance(Duration::from_secs(wait)).await;
     let again = ada.ask(Request::new("POST", "/auth/reauth").with("X-CSRF-Token", &csrf)).await;
     assert_eq!(again.status, 200, "{again:?}");
+}
+
+#[tokio::test]
+async fn a_fresh_proof_of_one_person_is_worth_nothing_in_the_session_of_another() {
+    let world = World::start(RULES).await;
+    let mut shared = long_signed_in(&world).await;
+    let token = ask(&world, &mut shared, "/careful/x").await;
+    let text = mail_to(&world.mailbox, ADA, 1).await;
+    let code = text.lines().find(|line| line.len() == 9 && line.as_bytes()[4] == b'-').unwrap().to_owned();
+    // The browser that asked, with its login cookie, and another person in it by now.
+    let login = shared.cookie("__Host-doorward_login").unwrap().to_owned();
+    let eve = world.browser("eve@example.com").await;
+    world.advance(5 * MINUTE).await;
+    let sid = eve.cookie(SID).unwrap();
+    let mixed = || world.anonymous().with("Cookie", &format!("__Host-doorward_login={login}; {SID}={sid}"));
+    assert_eq!(outcome(&confirm(&mut mixed(), &token).await), (401, Some("session_unknown")));
+    let typed = mixed().post("/auth/login/code", &json!({ "code": code })).await;
+    assert!(typed.status == 401 && typed.header("set-cookie").is_none(), "{typed:?}");
+    assert_eq!(outcome(&mixed().get("/careful/x").await), (401, Some("re_auth_required")), "nobody became recent");
+    assert_eq!(outcome(&shared.get("/careful/x").await), (401, Some("re_auth_required")));
+    // Her own link from the same inbox, for a sign-in: it does not step up the session that asked either.
+    assert_eq!(confirm(&mut shared, &token).await.status, 200, "and in hers it works");
+}
+
+#[tokio::test]
+async fn a_ban_an_unban_or_another_address_voids_a_proof_that_was_asked_for() {
+    let world = World::start(RULES).await;
+    for change in ["ban", "unban", "address", "role"] {
+        let mut ada = world.visitor().with("X-Forwarded-For", "203.0.113.7");
+        ada.sign_in(&world.mailbox, ADA).await;
+        world.advance(5 * MINUTE).await;
+        let token = ask(&world, &mut ada, "/").await;
+        let store = world.store();
+        let user = store.user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+        let now = world.clock.now().wall;
+        match change {
+            "ban" => {
+                store.set_banned(user.id, Some(now), Effects::default()).await.unwrap();
+            }
+            "unban" => {
+                store.set_banned(user.id, Some(now), Effects::default()).await.unwrap();
+                store.set_banned(user.id, None, Effects::default()).await.unwrap();
+            }
+            "role" => {
+                store.set_admin(user.id, true, Effects::default()).await.unwrap();
+            }
+            _ => {
+                let other = Email::parse("other@example.com").unwrap();
+                store.update_email(user.id, user.version, other, Effects::default()).await.unwrap();
+            }
+        }
+        let refused = confirm(&mut ada, &token).await;
+        let expected = if change == "ban" { (403, Some("user_banned")) } else { (401, Some("link_invalid")) };
+        assert_eq!(outcome(&refused), expected, "{change}");
+        let sessions = store.sessions_of(user.id).await.unwrap();
+        assert!(sessions.iter().all(|session| session.authenticated_at == session.created_at), "{change}");
+        // As it was, for the next round.
+        let user = store.user(user.id).await.unwrap().unwrap();
+        if change == "ban" {
+            store.set_banned(user.id, None, Effects::default()).await.unwrap();
+        } else if change == "address" {
+            let back = Email::parse(ADA).unwrap();
+            store.update_email(user.id, user.version, back, Effects::default()).await.unwrap();
+        }
+        world.advance(15 * MINUTE).await;
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_use_one_proof_at_once_one_session_goes_on() {
+    let world = World::start(RULES).await;
+    let mut ada = long_signed_in(&world).await;
+    let token = ask(&world, &mut ada, "/").await;
+    let all = (0..30).map(|_| {
+        let (mut browser, token) = (ada.clone(), token.clone());
+        async move { confirm(&mut browser, &token).await }
+    });
+    let answers = futures_util::future::join_all(all).await;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 401, 409, 429].contains(status)), "{statuses:?}");
+    let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+    assert_eq!(world.store().sessions_of(user.id).await.unwrap().len(), 1);
 }
