@@ -32,6 +32,8 @@ pub enum Users {
     Ban(One),
     /// Let a suspended user sign in again.
     Unban(One),
+    /// Let a user administer this installation, or no longer. Their sessions go on.
+    Admin(Admin),
     /// Make users from a file, with password hashes and subjects. Who is there already is never overwritten.
     ///
     /// Exit code 0: every row is a user; 1: some lines cannot be taken, each is named; 2: the file or the store
@@ -62,6 +64,17 @@ pub struct One {
     /// Mail address.
     #[arg(value_name = "EMAIL", value_parser = parse_email)]
     email: Email,
+}
+
+/// Give or take the role of an administrator.
+#[derive(Debug, Args)]
+pub struct Admin {
+    /// Mail address.
+    #[arg(value_name = "EMAIL", value_parser = parse_email)]
+    email: Email,
+    /// Take the role away.
+    #[arg(long)]
+    revoke: bool,
 }
 
 pub(super) fn parse_email(text: &str) -> Result<Email, String> {
@@ -130,6 +143,7 @@ impl Users {
             Self::List => list(store, out).await,
             Self::Ban(one) => ban(store, clock, &one.email, out).await,
             Self::Unban(one) => unban(store, clock, &one.email, out).await,
+            Self::Admin(admin) => admin.run(store, clock, out).await,
             Self::Import(import) => import.run(store, clock, out).await,
         }
     }
@@ -155,6 +169,24 @@ impl Add {
                 out.say(&Shown::from(&user), &format!("added {}{role}", user.email))
             }
             _ => Err(Failure::Failed(format!("{} is a user already", user.email))),
+        }
+    }
+}
+
+impl Admin {
+    async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        let (user, wanted) = (find(store, &self.email).await?, !self.revoke);
+        let now = if wanted { "administers this installation" } else { "is no administrator" };
+        if user.admin == wanted {
+            return out.say(&Shown::from(&user), &format!("{} {now} already", user.email));
+        }
+        let at = clock.now().wall;
+        let mut granted = event(EventKind::UserAdminGranted, at).about(user.id);
+        granted.detail.more.insert("admin".to_owned(), wanted.into());
+        let effects = Effects::audited(granted).with_revocation(revocation(Scope::User { id: user.id }, at, "role"));
+        match store.set_admin(user.id, wanted, effects).await? {
+            Changed::Changed(user) => out.say(&Shown::from(&user), &format!("{} {now}", user.email)),
+            Changed::Unknown => Err(Failure::Failed(format!("{} was removed meanwhile", self.email))),
         }
     }
 }
@@ -297,6 +329,31 @@ mod tests {
         assert_eq!(run(&store, Users::Unban(one("ada@example.com"))).await.unwrap(), "ada@example.com is not banned\n");
         let kinds: Vec<_> = store.audit_tail(0, 10).await.unwrap().into_iter().map(|row| row.kind).collect();
         assert_eq!(kinds, ["user.created", "user.banned", "user.unbanned"]);
+    }
+
+    #[tokio::test]
+    async fn the_role_is_given_and_taken_once_each_and_both_are_on_record() {
+        let store = Store::memory();
+        run(&store, add("ada@example.com")).await.unwrap();
+        let role = |revoke| Users::Admin(Admin { email: email("ada@example.com"), revoke });
+        let steps = [
+            (false, "ada@example.com administers this installation\n", true),
+            (false, "ada@example.com administers this installation already\n", true),
+            (true, "ada@example.com is no administrator\n", false),
+            (true, "ada@example.com is no administrator already\n", false),
+        ];
+        for (revoke, said, is_admin) in steps {
+            assert_eq!(run(&store, role(revoke)).await.unwrap(), said);
+            assert_eq!(find(&store, &email("ada@example.com")).await.unwrap().admin, is_admin);
+        }
+        let rows = store.audit_tail(0, 10).await.unwrap();
+        let granted: Vec<_> = rows.iter().filter(|row| row.kind == "user.admin_granted").collect();
+        let details: Vec<_> = granted.iter().filter_map(|row| row.detail.as_deref()).collect();
+        assert_eq!(details, [r#"{"admin":true,"by":"command line"}"#, r#"{"admin":false,"by":"command line"}"#]);
+        let entries = store.revocations_after(0, 10).await.unwrap();
+        assert!(entries.len() == 2 && entries.iter().all(|entry| matches!(entry.entry.scope, Scope::User { .. })));
+        let nobody = Users::Admin(Admin { email: email("nobody@example.com"), revoke: false });
+        assert!(run(&store, nobody).await.is_err());
     }
 
     #[tokio::test]

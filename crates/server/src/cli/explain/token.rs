@@ -84,6 +84,9 @@ async fn explain(config: &Config, issuers: &[Issuer], clock: &Clock, text: &str,
     };
     steps.add("ok", "form", "a compact JWS with a JSON object as payload");
     facts(text, now.wall, steps);
+    if let Some(entry) = legacy::entry(config, text) {
+        return legacy::explain(config, entry, clock, text, now, steps).await;
+    }
     // In the order in which a request's token is judged, so that the first refusal is the same one.
     match token.algorithm() {
         Ok(algorithm) => steps.add("ok", "algorithm", format!("{algorithm} is one that public keys verify")),
@@ -274,6 +277,7 @@ async fn revoked(config: &Config, clock: &Clock, issuer: &Issuer, text: &str, st
 }
 
 mod blocklist;
+mod legacy;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 use std::{fs, path::Path, time::Duration};
 
+use doorward_core::jose::hs256;
 use doorward_testkit::issuer::{Algorithm, Issuer as Idp};
 use serde_json::json;
 
@@ -153,4 +154,61 @@ async fn every_token_of_the_strict_profile_is_explained_offline_with_the_reason_
     let tokens = Reason::ALL.iter().map(|reason| reason.code()).filter(|code| code.starts_with("token_"));
     let unseen: Vec<_> = tokens.filter(|code| *code != "token_revoked" && !seen.contains(*code)).collect();
     assert!(unseen.is_empty(), "not explained by any case: {unseen:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_old_system_is_judged_by_window_secret_claims_and_user() {
+    const SECRET: &str = "the-old-system-signed-with-this-one";
+    let dir = tempfile::tempdir().unwrap();
+    let config = |legacy: &str| {
+        let text =
+            format!("public_url = \"http://localhost:8080\"\ndata_dir = {:?}\n{legacy}", dir.path().to_str().unwrap());
+        Config::parse(&text, &dir.path().join("doorward.toml"), &Default::default()).unwrap()
+    };
+    let open = format!("[legacy]\nallow = true\nhs256_secret = \"{SECRET}\"\ncutover_on = \"2999-01-01\"\n");
+    let token = |claims: Value| {
+        let key = hs256::MacKey::new(SECRET.as_bytes()).unwrap();
+        hs256::mint(&key, "JWT", &claims).unwrap()
+    };
+    let good = token(json!({ "sub": "17", "email": "ada@example.com", "exp": now() + 60 }));
+    let judge = async |config: &Config, token: &str| {
+        let mut steps = Steps::default();
+        explain(config, &[], &Clock::system(), token, &mut steps).await;
+        let judged = steps.0.into_iter().filter(|step| step.outcome != "fact");
+        judged.map(|step| (step.step, step.outcome, step.detail)).collect::<Vec<_>>()
+    };
+    let short = |judged: &[(&'static str, &'static str, String)]| {
+        judged.iter().map(|(step, outcome, _)| (*step, *outcome)).collect::<Vec<_>>()
+    };
+    let judged = judge(&config(&open), &good).await;
+    let expected = [("form", "ok"), ("window", "unknown"), ("signature", "ok"), ("claims", "ok"), ("user", "unknown")];
+    assert_eq!(short(&judged), expected, "no store yet: {judged:?}");
+
+    let store = open_store(&config(&open), &Clock::system()).unwrap();
+    store.wait_ready(STORE_WAIT).await.unwrap();
+    let judged = judge(&config(&open), &good).await;
+    assert!(judged[4].1 == "fails" && judged[4].2.contains("token_invalid_claim"), "{judged:?}");
+    let at = Clock::system().now().wall;
+    let user = doorward_core::user::User::new(
+        doorward_core::id::UserId::mint(at, [7; 10]),
+        doorward_core::user::Email::parse("ada@example.com").unwrap(),
+        at,
+    );
+    store.create_user(user.clone(), Default::default()).await.unwrap();
+    let judged = judge(&config(&open), &good).await;
+    assert!(judged[4].1 == "ok" && judged[4].2.contains("ada@example.com, found by mail address"), "{judged:?}");
+    store.set_banned(user.id, Some(at), Default::default()).await.unwrap();
+    let judged = judge(&config(&open), &good).await;
+    assert!(judged[4].1 == "fails" && judged[4].2.contains("user_banned"), "{judged:?}");
+    store.close().await;
+
+    let over = token(json!({ "sub": "17", "email": "ada@example.com", "exp": now() - 60 }));
+    let judged = judge(&config(&open), &over).await;
+    assert!(judged[3].0 == "claims" && judged[3].2.contains("token_expired"), "{judged:?}");
+    let judged = judge(&config(&open), &format!("{}A", &good[..good.len() - 1])).await;
+    assert!(judged.last().unwrap().2.contains("token_bad_signature"), "{judged:?}");
+    let closed = config(&open.replace("allow = true", "allow = false"));
+    let judged = judge(&closed, &good).await;
+    assert!(judged[1].0 == "window" && judged[1].2.contains("legacy_login_disabled"), "{judged:?}");
+    assert_eq!(short(&judge(&config(""), &good).await)[1], ("algorithm", "fails"), "no window, no such tokens");
 }
