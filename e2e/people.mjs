@@ -334,6 +334,8 @@ await step('a route that asks for a fresh proof leads to it and back, by link', 
   await look(lea, 're-auth');
   await page.getByRole('button', { name: 'Send me the mail' }).click();
   await heading(page, 'Check your inbox');
+  await page.getByText('You stay signed in meanwhile').waitFor();
+  assert.equal(await page.getByText('typing mistake').count(), 0, 'nobody typed an address');
   await look(lea, 're-auth inbox');
   await house.take(settings());
   const { link } = await house.mail('lea@example.com', 1);
@@ -427,6 +429,18 @@ await step('a banned account says so', async () => {
     return /\/login$/.test(new URL(pat.page.url()).pathname);
   });
   await look(pat, 'session over');
+  // Who was banned between the mail and the click.
+  const sam = await person('sam');
+  await withoutGoingOn(sam);
+  await house.cli('users', 'add', 'sam@example.com');
+  await askForLink(sam, 'sam@example.com');
+  const mail = await house.mail('sam@example.com');
+  await house.cli('users', 'ban', 'sam@example.com');
+  await sam.page.goto(mail.link);
+  if (await sam.page.locator(SIGN_IN).count()) await sam.page.click(SIGN_IN);
+  await heading(sam.page, 'This account is suspended');
+  assert.equal(await sessionOf(sam), undefined);
+  await look(sam, 'banned');
 });
 
 await step('an old password signs in while the window is open, and not afterwards', async () => {

@@ -150,6 +150,7 @@ pub async fn request_link(call: Call) -> Response<Body> {
             link_ttl: call.site.link_ttl,
             code_ttl: call.site.code_ttl,
             in_demo: call.site.is_demo,
+            is_re_auth: false,
         };
         call::page(StatusCode::OK, pages::check_inbox(&call.site.pages, &page))
     } else {

@@ -116,7 +116,9 @@ impl Server {
             let decision = self.gate.refuse(denial.clone());
             self.metrics.decided(Err(Reason::Internal), "-");
             tracing::error!(decision = %decision.id, "a handler panicked");
-            respond::denial(&denial, decision.id, &want, &site.pages)
+            let mut response = respond::denial(&denial, decision.id, &want, &site.pages);
+            site.headers.finish(response.headers_mut(), scheme);
+            response
         });
         let took = self.gate.clock().now().mono.saturating_sub(started);
         self.metrics.duration.observe(took.as_secs_f64());

@@ -74,6 +74,7 @@ async fn mailed(call: &Call, caller: Option<Arc<Principal>>) -> Result<Response<
             link_ttl: call.site.link_ttl,
             code_ttl: call.site.code_ttl,
             in_demo: call.site.is_demo,
+            is_re_auth: true,
         };
         call::page(StatusCode::OK, pages::check_inbox(&call.site.pages, &page))
     } else {

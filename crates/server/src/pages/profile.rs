@@ -47,6 +47,8 @@ struct ProfilePage<'a> {
 /// Who you are, how and since when you are signed in, until when, and the way out.
 pub fn profile(site: &Site, page: &Profile<'_>) -> String {
     let method = match page.method {
+        // A link in a mail proves its address; this session began with the address that the server printed.
+        SignInMethod::MagicLink if page.email.is_none() => "the address for the first administrator",
         SignInMethod::MagicLink => "a link in a mail",
         SignInMethod::Code => "a code in a mail",
         SignInMethod::Oidc => "another sign-in provider",

@@ -33,7 +33,7 @@ pub fn login(site: &Site, page: &Login<'_>) -> String {
     render(&LoginPage { site, page, notice: page.ended.map(|reason| reason.shown().text()) })
 }
 
-/// The page after asking for a link. The same for every address, known or not.
+/// The page after asking for a mail. After asking for a link, the same for every address, known or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckInbox<'a> {
     /// The address as typed, so that a typing mistake is seen.
@@ -46,10 +46,13 @@ pub struct CheckInbox<'a> {
     pub code_ttl: Duration,
     /// Whether mails end in the demo mailbox.
     pub in_demo: bool,
+    /// Whether it is somebody who is signed in and proves again who they are: then there is no doubt about the account.
+    pub is_re_auth: bool,
 }
 
 struct CheckInboxView<'a> {
     email: &'a str,
+    is_re_auth: bool,
     valid_for: String,
     code_valid_for: String,
     in_demo: bool,
@@ -67,11 +70,13 @@ struct CheckInboxPage<'a> {
 pub fn check_inbox(site: &Site, page: &CheckInbox<'_>) -> String {
     let view = CheckInboxView {
         email: page.email,
+        is_re_auth: page.is_re_auth,
         valid_for: text::span(page.link_ttl),
         code_valid_for: text::span(page.code_ttl),
         in_demo: page.in_demo,
     };
-    render(&CheckInboxPage { site, page: view, again: site.login_href(page.return_to) })
+    let again = if page.is_re_auth { site.re_auth_href(page.return_to) } else { site.login_href(page.return_to) };
+    render(&CheckInboxPage { site, page: view, again })
 }
 
 /// The page behind a link, in the browser that asked for it. Showing it consumes nothing.

@@ -79,16 +79,12 @@ fn sessions_page(count: u8, user_agent: Option<&str>) -> String {
 }
 
 fn inbox_page(email: &str, return_to: &str, in_demo: bool) -> String {
-    check_inbox(
-        &site(),
-        &CheckInbox {
-            email,
-            return_to,
-            link_ttl: Duration::from_secs(900),
-            code_ttl: Duration::from_secs(600),
-            in_demo,
-        },
-    )
+    inbox_of(email, return_to, in_demo, false)
+}
+
+fn inbox_of(email: &str, return_to: &str, in_demo: bool, is_re_auth: bool) -> String {
+    let (link_ttl, code_ttl) = (Duration::from_secs(900), Duration::from_secs(600));
+    check_inbox(&site(), &CheckInbox { email, return_to, link_ttl, code_ttl, in_demo, is_re_auth })
 }
 
 fn denied_page(denial: &Denial, return_to: &str) -> String {
@@ -127,6 +123,7 @@ fn samples() -> Vec<(String, String)> {
         ("login-idle", login(&site, &Login { ended: Some(Reason::SessionIdle), ..Login::default() })),
         ("inbox", inbox_page("alice@example.com", "/", false)),
         ("inbox-demo", inbox_page("alice@example.com", "/", true)),
+        ("inbox-re-auth", inbox_of("alice@example.com", "/vault?x=1", false, true)),
         ("confirm", confirm(&site, &Confirm { token, email: &email(), goes_on: false, other: None })),
         ("confirm-goes-on", confirm(&site, &Confirm { token, email: &email(), goes_on: true, other: None })),
         ("elsewhere", elsewhere(&site)),
@@ -173,6 +170,19 @@ fn attributes<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
 
 fn text_between<'a>(html: &'a str, from: &str, to: &str) -> &'a str {
     html.split_once(from).and_then(|(_, rest)| rest.split_once(to)).map(|(text, _)| text).unwrap()
+}
+
+#[test]
+fn pages_say_how_it_was_and_not_how_it_mostly_is() {
+    let subject = SubjectId::local(UserId::mint(AT, [1; 10]));
+    assert!(profile_page(Some(&email()), &subject).contains("a link in a mail"));
+    let first = profile_page(None, &subject);
+    assert!(first.contains("the address for the first administrator") && !first.contains("a link in a mail"));
+    let (asked, proof) = (inbox_page("a@b.test", "/x", false), inbox_of("a@b.test", "/x", false, true));
+    for (text, in_asked) in [("may sign in here", true), ("typing mistake", true), ("You stay signed in", false)] {
+        assert_eq!((asked.contains(text), proof.contains(text)), (in_asked, !in_asked), "{text}");
+    }
+    assert!(asked.contains("/auth/login?return_to=%2Fx") && proof.contains("/auth/reauth?return_to=%2Fx"), "{proof}");
 }
 
 #[test]
