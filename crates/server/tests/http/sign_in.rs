@@ -1,5 +1,6 @@
 //! Journey C over real sockets: a person signs in by mail, and what must not work.
 
+mod codes;
 mod crowd;
 mod links;
 pub(crate) mod magic;

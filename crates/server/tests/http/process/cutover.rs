@@ -48,3 +48,23 @@ async fn a_window_whose_day_has_passed_closes_and_a_command_opens_it_again_in_th
     one.ok(&["audit", "verify"]).await;
     drop(server);
 }
+
+#[tokio::test]
+async fn of_commands_that_change_the_window_at_once_each_counts_once_or_says_that_it_did_not() {
+    let one = Installation::with("[legacy]\nallow = true\ncutover_on = \"2999-01-01\"\n");
+    let _server = one.serve_ready().await;
+    let before = status(&one).await["closes_on"].as_str().unwrap().to_owned();
+    assert_eq!(before, "2999-01-01");
+    let all = (0..8).map(|_| one.run(&["cutover", "extend", "--days", "1"]));
+    let outputs = futures_util::future::join_all(all).await;
+    let done = outputs.iter().filter(|output| output.status.success()).count();
+    for output in outputs.iter().filter(|output| !output.status.success()) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("at the same time; try again"), "{said}");
+    }
+    assert!(done >= 1);
+    let after = status(&one).await;
+    assert_eq!(after["closes_on"], format!("2999-01-{:02}", 1 + done), "{done} of them were heard");
+    let rows = one.ok(&["audit", "export", "--event", "cutover.extended"]).await;
+    assert_eq!(rows.lines().count(), done, "{rows}");
+}

@@ -139,6 +139,25 @@ async fn no_secret_of_a_whole_sign_in_is_in_logs_or_audit_also_where_it_is_refus
         secrets.push((if name.contains("sid") { "session" } else { "login or CSRF cookie" }, value.to_owned()));
     }
 
+    // By code: wrong, right, again.
+    let asked = one.post("/auth/login/request-link", "", &json!({ "email": EMAIL })).await;
+    let other = cookie(&asked, "doorward_login");
+    let text = sink.arrived(2).await[1].text.clone().unwrap();
+    let code = text.lines().find(|line| line.len() == 9 && line.as_bytes()[4] == b'-').unwrap().to_owned();
+    let fields = format!("Cookie: {other}\r\n");
+    let mistyped = format!("{}{}", &code[..8], if code.ends_with('Z') { "Y" } else { "Z" });
+    for (typed, expected) in [(&mistyped, 401), (&code, 200), (&code, 401)] {
+        let answer = one.post("/auth/login/code", &fields, &json!({ "code": typed })).await;
+        assert_eq!(answer.status, expected, "{answer:?}");
+    }
+    for path in ["/auth/login/code", "/auth/login/callback"] {
+        let refused = one.post(path, &fields, &json!({ "code": [code], "token": code, code.clone(): 1 })).await;
+        assert!((400..500).contains(&refused.status), "{path}: {refused:?}");
+    }
+    for text in [code.clone(), code.replace('-', ""), code.to_lowercase(), code.replace('-', " "), mistyped] {
+        secrets.push(("typed code", text));
+    }
+
     // By password: right, wrong, and where it does not belong.
     let right = one.post("/auth/login/password", "", &json!({ "email": EMAIL, "password": PASSWORD })).await;
     assert_eq!(right.status, 200, "{right:?}");
@@ -182,7 +201,7 @@ async fn no_secret_of_a_whole_sign_in_is_in_logs_or_audit_also_where_it_is_refus
     assert!(audit.contains("session.created"), "{audit}");
     for (name, secret) in &secrets {
         let text: &str = secret;
-        assert!(text.len() >= 16, "{name}");
+        assert!(text.len() >= if *name == "typed code" { 8 } else { 16 }, "{name}");
         for (place, all) in [("log", &logged), ("audit", &audit), ("audit", &people), ("list", &listed)] {
             let found = all.lines().find(|line| line.contains(text));
             assert!(found.is_none(), "the {name} is in the {place}: {found:?}");

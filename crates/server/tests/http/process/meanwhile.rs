@@ -133,6 +133,68 @@ async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_
     closed("its person was banned", &mut banned, "user_banned").await;
 }
 
+/// The stream of events over HTTP/2 of whoever has this session, after its first event.
+async fn events(
+    h2: &mut h2::client::SendRequest<bytes::Bytes>,
+    installation: &Installation,
+    session: &str,
+) -> h2::RecvStream {
+    let cookie = session.trim().strip_prefix("Cookie: ").unwrap();
+    let url = format!("http://{}/events", installation.address());
+    let request = http::Request::get(url).header("cookie", cookie).body(()).unwrap();
+    let (answer, _) = h2.send_request(request, true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    assert_eq!(body.data().await.unwrap().unwrap(), "event");
+    body
+}
+
+#[tokio::test]
+async fn a_stream_over_http_2_ends_within_a_second_of_its_session_and_its_neighbour_goes_on() {
+    let Some(sink) = MailSink::start().await else { return };
+    let (say, said) = tokio::sync::watch::channel(0);
+    let app = RawUpstream::with(move |mut conversation| {
+        let mut said = said.clone();
+        async move {
+            conversation.request().await;
+            conversation.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            loop {
+                conversation.say("5\r\nevent\r\n").await;
+                if said.changed().await.is_err() {
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+    let installation = Installation::with(&rest("", &sink, &app.url()));
+    let _server = installation.serve_ready().await;
+    installation.ok(&["users", "add", "ada@example.com"]).await;
+    installation.ok(&["users", "add", "eve@example.com"]).await;
+    let ada = installation.sign_in(&sink, "ada@example.com").await;
+    let eve = installation.sign_in(&sink, "eve@example.com").await;
+    let stream = tokio::net::TcpStream::connect(installation.address()).await.unwrap();
+    let (mut h2, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    // Two people behind one proxy: streams of one connection, each with a session of its own.
+    let mut ends = events(&mut h2, &installation, &ada).await;
+    let mut stays = events(&mut h2, &installation, &eve).await;
+    installation.ok(&["sessions", "revoke", "--user", "ada@example.com"]).await;
+    let started = now();
+    let end = tokio::time::timeout(PATIENCE, ends.data()).await.unwrap();
+    figure("a stream over HTTP/2 ended after a command", started.elapsed());
+    assert!(matches!(end, Some(Err(_))), "reset, not an end that looks like the app's: {end:?}");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    say.send_replace(1);
+    assert_eq!(stays.data().await.unwrap().unwrap(), "event", "somebody else's stream goes on");
+    let out = installation.post("/auth/logout", &eve, &json!({})).await;
+    assert_eq!(out.status, 200, "{out:?}");
+    let started = now();
+    assert!(matches!(tokio::time::timeout(PATIENCE, stays.data()).await.unwrap(), Some(Err(_))));
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
 /// Asserts that a socket ends by a close frame with this reason, within the bound.
 async fn closed(what: &str, wire: &mut Wire, expected: &str) {
     let started = now();
