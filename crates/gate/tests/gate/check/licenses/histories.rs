@@ -293,7 +293,7 @@ async fn year(seed: u64) -> Year {
 async fn in_a_year_of_anything_every_verdict_is_one_that_the_model_allows() {
     let mut outcomes = [0; 3];
     let mut restarts = 0;
-    for seed in 0..4 {
+    for seed in 0..2 {
         let year = year(seed).await;
         for (sum, count) in outcomes.iter_mut().zip(year.outcomes) {
             *sum += count;
@@ -301,5 +301,5 @@ async fn in_a_year_of_anything_every_verdict_is_one_that_the_model_allows() {
         restarts += year.restarts;
     }
     // A history in which nothing happens would prove nothing.
-    assert!(outcomes.iter().all(|&count| count > 200) && restarts > 4, "{outcomes:?} {restarts}");
+    assert!(outcomes.iter().all(|&count| count > 100) && restarts > 2, "{outcomes:?} {restarts}");
 }
