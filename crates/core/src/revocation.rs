@@ -1,5 +1,7 @@
 //! The revocation log: append-only facts that caches, sockets and the blocklist follow.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -103,7 +105,17 @@ pub struct NewRevocation {
     pub why: String,
 }
 
+/// How long an entry that takes others back stays in the log. They are gone from it at once, so it is there only for
+/// those who have read them already: whoever has not read the log for that long begins it anew.
+pub const LIFTED_FOR: Duration = Duration::from_hours(7 * 24);
+
 impl NewRevocation {
+    /// The entry that takes back all entries for `scope` before it; it ends [`LIFTED_FOR`] after `now`.
+    pub fn lifting(scope: Scope, now: Timestamp, why: &str) -> Self {
+        let scope = Scope::Lifted { scope: Box::new(scope) };
+        Self { scope, at: now, until: Some(now.plus(LIFTED_FOR)), why: why.to_owned() }
+    }
+
     /// [`NewRevocation::why`] of a change of a user that is a ban.
     pub const BAN: &'static str = "ban";
     /// [`NewRevocation::why`] of a change of a user that lifts one.

@@ -54,8 +54,7 @@ pub async fn add(store: &Store, block: Block, now: Timestamp) -> Result<(), Stor
 /// [`StoreError`].
 pub async fn remove(store: &Store, scope: Scope, why: &str, by: &str, now: Timestamp) -> Result<Unblock, StoreError> {
     let event = event(EventKind::BlocklistRemoved, &scope, why, by, now);
-    let lifted = Scope::Lifted { scope: Box::new(scope.clone()) };
-    let entry = NewRevocation { scope: lifted, at: now, until: None, why: why.to_owned() };
+    let entry = NewRevocation::lifting(scope.clone(), now, why);
     store.unblock(scope, now, Effects::audited(event).with_revocation(entry)).await
 }
 

@@ -13,7 +13,7 @@ use doorward_core::{
     id::{ApiKeyId, SessionId, UserId},
     principal::{Authenticated, Principal},
     reason::Reason,
-    revocation::{NewRevocation, Revocation, Scope},
+    revocation::{LIFTED_FOR, NewRevocation, Revocation, Scope},
     time::{Now, Timestamp},
 };
 
@@ -23,6 +23,10 @@ use self::listed::Listed;
 
 /// How old the state may be and still count as fresh.
 pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
+
+/// Whoever could not read the log for so long may have missed entries that took others back, which are in it for
+/// [`LIFTED_FOR`] only.
+const CUT_OFF: Duration = Duration::from_secs(LIFTED_FOR.as_secs() / 2);
 
 /// How long a change of a user is remembered. Whoever holds something open looks within moments of each
 /// entry; this bounds the memory, not the promise.
@@ -61,6 +65,8 @@ struct State {
     tokens: Listed,
     /// By `sub`.
     subjects: Listed,
+    /// What the log says from its start on, while it is read again; until that is done, all of the above counts.
+    anew: Option<Box<State>>,
 }
 
 impl Revoked {
@@ -74,14 +80,37 @@ impl Revoked {
         let Some(last) = entries.last() else { return };
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         for entry in entries {
+            if let Some(anew) = &mut state.anew {
+                anew.apply(entry);
+            }
             state.apply(entry);
         }
         self.seq.fetch_max(last.seq, Ordering::AcqRel);
     }
 
+    /// Begins at the start of the log again if it could not be read for [`CUT_OFF`].
+    pub(crate) fn begin_anew_if_cut_off(&self, now: Now) {
+        let read_at = self.read_at.load(Ordering::Acquire);
+        if read_at == 0 || now.mono.saturating_sub(Duration::from_millis(read_at - 1)) < CUT_OFF {
+            return;
+        }
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if state.anew.is_none() {
+            state.anew = Some(Box::default());
+            self.seq.store(0, Ordering::Release);
+        }
+    }
+
     /// Notes that the log was read up to its end when asked at `now`. Not to be said while more is to come:
     /// what is revoked further on would pass for good.
     pub(crate) fn caught_up(&self, now: Now) {
+        let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(mut anew) = guard.anew.take() {
+            // These are noted as they are heard of, and are not in the log.
+            anew.users = std::mem::take(&mut guard.users);
+            *guard = *anew;
+        }
+        drop(guard);
         let millis = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX - 1);
         self.read_at.fetch_max(millis + 1, Ordering::AcqRel);
     }

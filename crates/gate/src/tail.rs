@@ -76,6 +76,7 @@ impl Gate {
     /// Reads the log up to its end and applies it. A failure leaves the state as it is, and it ages.
     pub async fn follow(&self) {
         let inner = self.inner();
+        inner.revoked.begin_anew_if_cut_off(self.clock().now());
         for _ in 0..PAGES {
             // The state is as fresh as the moment the question was asked, not the answer's.
             let now = self.clock().now();

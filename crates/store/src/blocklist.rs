@@ -1,7 +1,8 @@
-//! The blocklist: those entries of the revocation log that name a token or a subject, are in force and were not lifted.
+//! The blocklist: those entries of the revocation log that name a token or a subject and are in force.
 //!
-//! Entries for the same name add up: it is blocked as long as one of them is in force. Lifting takes back all that
-//! came before it, and stays in the log, so that whoever reads the log from its start comes to the same result.
+//! Entries for the same name add up: it is blocked as long as one of them is in force. Lifting takes all of them out of
+//! the log, so that whoever reads it from its start finds none, and tells those who have read them by an entry of its
+//! own, which ends ([`NewRevocation::lifting`](doorward_core::revocation::NewRevocation::lifting)).
 
 use doorward_core::{
     effects::Effects,
@@ -14,25 +15,18 @@ use crate::{
     memory::Tables,
     op::{Read, Write},
     revocations::{read_revocation, scope_text},
-    sql::{DbError, Sql, all, one, statements, values},
+    sql::{DbError, Lock, Sql, all, one, statements, values},
     store::page,
 };
 
-/// In force at `$1` and not lifted since. A scope's text is its JSON, always written the same way.
-macro_rules! in_force {
-    () => {
-        "(until_at IS NULL OR until_at > $1) AND NOT EXISTS (SELECT 1 FROM revocations AS lifted \
-         WHERE lifted.seq > revocations.seq \
-         AND lifted.scope = '{\"kind\":\"lifted\",\"scope\":' || revocations.scope || '}')"
-    };
-}
-
+// A scope's text is its JSON, always written the same way.
 statements! {
-    BLOCKLIST = concat!("SELECT seq, scope, at, until_at, why FROM revocations WHERE seq > $2 \
-        AND (scope LIKE '{\"kind\":\"token\",%' OR scope LIKE '{\"kind\":\"subject\",%') AND ", in_force!(),
-        " ORDER BY seq LIMIT $3"),
-    BLOCKED = concat!("SELECT seq, scope, at, until_at, why FROM revocations WHERE scope = $2 AND ", in_force!(),
-        " ORDER BY seq DESC LIMIT 1"),
+    BLOCKLIST = "SELECT seq, scope, at, until_at, why FROM revocations WHERE seq > $2 \
+        AND (scope LIKE '{\"kind\":\"token\",%' OR scope LIKE '{\"kind\":\"subject\",%') \
+        AND (until_at IS NULL OR until_at > $1) ORDER BY seq LIMIT $3",
+    BLOCKED = "SELECT seq, scope, at, until_at, why FROM revocations WHERE scope = $2 \
+        AND (until_at IS NULL OR until_at > $1) ORDER BY seq DESC LIMIT 1",
+    TAKE_BACK = "DELETE FROM revocations WHERE scope = $1",
 }
 
 impl Store {
@@ -52,8 +46,8 @@ impl Store {
         self.read(Find { scope, now }).await
     }
 
-    /// Takes back what blocks `scope`. The effects, which must hold the [`Scope::Lifted`] entry, are committed only
-    /// if there is something to take back.
+    /// Takes back what blocks `scope`. The effects, which must hold the [`Scope::Lifted`] entry for those who have read
+    /// what is taken back, are committed only if there is something.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -64,15 +58,10 @@ impl Store {
 
 /// The entries in force, oldest first, as they would be read from the log.
 fn in_force(tables: &Tables, now: Timestamp) -> impl Iterator<Item = Revocation> {
-    let lifted = |seq: i64, scope: &Scope| {
-        tables.revocations.range(seq + 1..).any(|(_, entry)| match &entry.scope {
-            Scope::Lifted { scope: lifted } => **lifted == *scope,
-            _ => false,
-        })
-    };
-    let entries = tables.revocations.iter().filter(move |(seq, entry)| {
-        entry.scope.is_blocklist() && entry.until.is_none_or(|until| until > now) && !lifted(**seq, &entry.scope)
-    });
+    let entries = tables
+        .revocations
+        .iter()
+        .filter(move |(_, entry)| entry.scope.is_blocklist() && entry.until.is_none_or(|until| until > now));
     entries.map(|(seq, entry)| Revocation { seq: *seq, entry: entry.clone() })
 }
 
@@ -129,10 +118,21 @@ impl Write for Lift {
     }
 
     fn memory(&self, tables: &mut Tables) -> Result<Unblock, DbError> {
-        Ok(self.0.memory(tables)?.map_or(Unblock::NotListed, |_| Unblock::Lifted))
+        if self.0.memory(tables)?.is_none() {
+            return Ok(Unblock::NotListed);
+        }
+        tables.revocations.retain(|_, entry| entry.scope != self.0.scope);
+        Ok(Unblock::Lifted)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Unblock, DbError> {
-        Ok(self.0.sql(sql).await?.map_or(Unblock::NotListed, |_| Unblock::Lifted))
+        // An entry that became visible in between would be in the log for good, and lifted for all who have read it.
+        sql.lock(Lock::Revocations).await?;
+        if self.0.sql(sql).await?.is_none() {
+            return Ok(Unblock::NotListed);
+        }
+        let scope = scope_text(&self.0.scope)?;
+        sql.execute(&TAKE_BACK, values![scope.as_str()]).await?;
+        Ok(Unblock::Lifted)
     }
 }

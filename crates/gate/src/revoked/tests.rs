@@ -104,6 +104,32 @@ fn a_token_is_revoked_under_its_issuer_only_and_a_subject_with_all_its_tokens() 
 }
 
 #[test]
+fn whoever_was_cut_off_for_days_reads_the_log_again_and_forgets_what_was_taken_back_meanwhile() {
+    let revoked = Revoked::default();
+    revoked.apply(&[entry(1, jti("lifted"), 0, None), entry(2, jti("kept"), 0, None)]);
+    revoked.caught_up(now(0));
+    let days = |days: u64| now(days * 24 * 3600);
+    revoked.begin_anew_if_cut_off(days(3));
+    assert_eq!(revoked.seq(), 2, "a night without the store is no reason");
+    // The entry that lifted the first one came and went unseen.
+    let back = days(8);
+    revoked.begin_anew_if_cut_off(back);
+    assert_eq!(revoked.seq(), 0);
+    let refused = |text: &str| revoked.reason(&token(Some(text)), back.wall).is_some();
+    assert!(refused("lifted") && refused("kept"), "what was known counts until the end of the log is reached");
+    revoked.apply(&[entry(2, jti("kept"), 0, None)]);
+    revoked.begin_anew_if_cut_off(back);
+    assert_eq!(revoked.seq(), 2, "it has begun already");
+    revoked.apply(&[entry(9, jti("new"), 0, None)]);
+    assert!(refused("lifted") && refused("new"));
+    revoked.changed(user(1), NewRevocation::BAN, back);
+    revoked.caught_up(back);
+    assert!(!refused("lifted") && refused("kept") && refused("new"));
+    assert_eq!((revoked.seq(), revoked.blocklist_len()), (9, 2));
+    assert_eq!(revoked.change(user(1), back.mono), Some(Change::Banned), "what was heard meanwhile is not lost");
+}
+
+#[test]
 fn an_entry_ends_at_its_time_also_where_nobody_swept() {
     let revoked = Revoked::default();
     revoked.apply(&[entry(1, jti("a"), 0, Some(10))]);

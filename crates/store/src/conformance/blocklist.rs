@@ -3,7 +3,7 @@ use std::time::Duration;
 use doorward_core::{
     audit::{AuditEvent, EventKind},
     effects::Effects,
-    revocation::{NewRevocation, Revocation, Scope},
+    revocation::{LIFTED_FOR, NewRevocation, Revocation, Scope},
     time::Timestamp,
 };
 
@@ -22,8 +22,7 @@ async fn block(store: &Store, scope: Scope, until: Option<Timestamp>) {
 }
 
 async fn unblock(store: &Store, scope: &Scope, now: Timestamp) -> Unblock {
-    let lifted = Scope::Lifted { scope: Box::new(scope.clone()) };
-    let entry = NewRevocation { scope: lifted, at: now, until: None, why: "found".to_owned() };
+    let entry = NewRevocation::lifting(scope.clone(), now, "found");
     let effects = Effects::audited(AuditEvent::new(EventKind::BlocklistRemoved, now)).with_revocation(entry);
     store.unblock(scope.clone(), now, effects).await.unwrap()
 }
@@ -75,6 +74,69 @@ pub async fn what_is_lifted_can_be_blocked_again_and_a_purge_changes_no_answer(a
     assert_eq!(listed(&b, later).await, std::slice::from_ref(&scope));
     assert_eq!(unblock(&b, &scope, later).await, Unblock::Lifted);
     assert_eq!(listed(&b, later).await, []);
+}
+
+async fn log(store: &Store, after: i64) -> Vec<Scope> {
+    scopes(store.revocations_after(after, 1000).await.unwrap())
+}
+
+pub async fn what_is_lifted_leaves_the_log_at_once_and_the_lift_itself_once_everybody_has_read_it(a: Store, b: Store) {
+    let (scope, other) = (token("lifted"), token("other"));
+    let lifted = || Scope::Lifted { scope: Box::new(token("lifted")) };
+    block(&a, scope.clone(), None).await;
+    block(&a, other.clone(), None).await;
+    block(&a, scope.clone(), Some(START.plus(HOUR))).await;
+    let read = a.last_revocation().await.unwrap();
+    assert_eq!(unblock(&b, &scope, START).await, Unblock::Lifted);
+    assert_eq!(log(&a, 0).await, [other.clone(), lifted()], "who begins now finds nothing to take back");
+    assert_eq!(log(&a, read).await, [lifted()], "who has read it learns that it is over");
+    let end = START.plus(LIFTED_FOR);
+    a.purge(end.minus(HOUR), HOUR).await.unwrap();
+    assert_eq!(log(&b, read).await, [lifted()]);
+    a.purge(end, HOUR).await.unwrap();
+    assert_eq!(log(&b, 0).await, std::slice::from_ref(&other));
+    assert_eq!(listed(&b, end).await, [other]);
+    // What comes next is still a number that nobody has read.
+    block(&b, scope.clone(), None).await;
+    assert_eq!(log(&a, read + 1).await, [scope]);
+}
+
+pub async fn blocks_and_lifts_without_end_leave_nothing_behind(a: Store, b: Store) {
+    let scope = Scope::subject("main", "in and out").unwrap();
+    for _ in 0..250 {
+        block(&a, scope.clone(), None).await;
+        assert_eq!(unblock(&b, &scope, START).await, Unblock::Lifted);
+    }
+    assert_eq!(log(&a, 0).await.len(), 250, "the lifts of a week, and nothing else");
+    let purged = b.purge(START.plus(LIFTED_FOR), HOUR).await.unwrap();
+    assert_eq!((purged.revocations, log(&a, 0).await), (250, Vec::new()));
+}
+
+pub async fn whoever_follows_the_log_and_whoever_begins_anew_agree_however_blocks_and_lifts_race(a: Store, b: Store) {
+    let scope = token("contested");
+    for _ in 0..10 {
+        let after = a.last_revocation().await.unwrap();
+        let ends = (0..12).map(|number| {
+            let (store, scope) = (if number % 2 == 0 { a.clone() } else { b.clone() }, scope.clone());
+            tokio::spawn(async move {
+                if number % 3 == 0 {
+                    unblock(&store, &scope, START).await;
+                } else {
+                    block(&store, scope, None).await;
+                }
+            })
+        });
+        for end in ends.collect::<Vec<_>>() {
+            end.await.unwrap();
+        }
+        let mut followed = false;
+        for entry in log(&a, after).await {
+            followed = entry == scope;
+        }
+        // Entries that were lifted are gone from the log, but never one that came after its lift.
+        let anew = b.blocked(scope.clone(), START).await.unwrap().is_some();
+        assert_eq!(followed, anew);
+    }
 }
 
 pub async fn a_long_blocklist_comes_in_pages(a: Store, b: Store) {
