@@ -63,6 +63,6 @@ fn millis(span: Duration) -> i64 {
 pub struct Now {
     /// Wall-clock time.
     pub wall: Timestamp,
-    /// Monotonic time since an arbitrary start; never goes back.
+    /// Monotonic time since an arbitrary start; never goes back, and goes on while the machine is suspended.
     pub mono: Duration,
 }

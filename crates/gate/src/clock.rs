@@ -6,10 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use doorward_core::time::{Now, Timestamp};
+
+#[cfg(target_os = "linux")]
+use self::running::Running;
+#[cfg(not(target_os = "linux"))]
+use std::time::Instant as Running;
 
 /// Where time comes from: the system, or a test.
 #[derive(Clone)]
@@ -17,7 +22,7 @@ pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    System { start: Instant },
+    System { start: Running },
     Manual(Arc<ManualTime>),
 }
 
@@ -30,7 +35,7 @@ impl Clock {
     /// The system's clock.
     #[allow(clippy::disallowed_methods, reason = "this is the one door")]
     pub fn system() -> Self {
-        Self(Source::System { start: Instant::now() })
+        Self(Source::System { start: Running::now() })
     }
 
     /// A clock that stands still until [`Clock::advance`] moves it; for tests.
@@ -83,6 +88,31 @@ impl Clock {
             panic!("the operating system gives no randomness");
         }
         bytes
+    }
+}
+
+/// Linux stops the clock of `std::time::Instant` while the machine is suspended. What is decided by the time that has
+/// passed (how old keys may be, how fresh the blocklist is) needs the one that goes on.
+#[cfg(target_os = "linux")]
+mod running {
+    use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
+
+    /// A moment since the machine was started.
+    #[derive(Clone, Copy)]
+    pub(super) struct Running(Duration);
+
+    impl Running {
+        pub(super) fn now() -> Self {
+            let time = clock_gettime(ClockId::Boottime);
+            let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+            Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default()))
+        }
+
+        pub(super) fn elapsed(self) -> Duration {
+            Self::now().0.saturating_sub(self.0)
+        }
     }
 }
 
