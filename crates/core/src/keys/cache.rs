@@ -161,7 +161,7 @@ impl KeyCache {
             return refusal();
         }
         if let Some(flight) = self.flight {
-            return Lookup::Wait { until: flight.deadline };
+            return self.wait(flight.deadline, query, now);
         }
         if now.mono >= self.budget.next_slot(true) { Lookup::Fetch(self.begin(now, true)) } else { refusal() }
     }
@@ -287,13 +287,13 @@ impl KeyCache {
             return self.unavailable(now);
         }
         if let Some(flight) = self.flight {
-            return Lookup::Wait { until: flight.deadline };
+            return self.wait(flight.deadline, query, now);
         }
         if let Some(ticket) = self.due_fetch(now) {
             return Lookup::Fetch(ticket);
         }
         match self.due {
-            Some(until) if self.fetches == 0 => Lookup::Wait { until },
+            Some(until) if self.fetches == 0 => self.wait(until, query, now),
             _ => self.unavailable(now),
         }
     }
@@ -312,7 +312,7 @@ impl KeyCache {
             };
         }
         if let Some(flight) = self.flight {
-            return Lookup::Wait { until: flight.deadline };
+            return self.wait(flight.deadline, query, now);
         }
         if self.has_failed_since(query) {
             return self.unavailable(now);
@@ -333,6 +333,12 @@ impl KeyCache {
             return Lookup::Wait { until: slot };
         }
         Lookup::Refuse(unavailable_until(slot, now))
+    }
+
+    /// A token waits until then, or for as long as one may.
+    fn wait(&self, until: Duration, query: Query<'_>, now: Now) -> Lookup {
+        let longest = query.arrived.mono.saturating_add(self.policy.max_wait);
+        if now.mono >= longest { self.unavailable(now) } else { Lookup::Wait { until: until.min(longest) } }
     }
 
     /// Whether the set in use was asked for after the token arrived: then it would show the token's key.

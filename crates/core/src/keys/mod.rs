@@ -51,7 +51,8 @@ pub struct KeyPolicy {
     pub fetch_deadline: Duration,
     /// When a set is fetched again if its publisher says nothing.
     pub refresh_after: Duration,
-    /// How long a token may be made to wait for the next slot of the budget.
+    /// How long a token may be made to wait, from its arrival: for the next slot of the budget, and for a fetch, which
+    /// goes on for those who come later.
     pub max_wait: Duration,
     /// How much later than its `iat` a token may really have been issued, when `iat` is compared with our
     /// fetches: a second, because NumericDate mostly has whole ones; more for an issuer whose clock lags.
@@ -70,7 +71,7 @@ impl KeyPolicy {
             max_stale: Some(Duration::from_secs(24 * 3600)),
             fetch_deadline: Duration::from_secs(6),
             refresh_after: Duration::from_secs(600),
-            max_wait: Duration::from_secs(5),
+            max_wait: Duration::from_secs(3),
             clock_tolerance: Duration::from_secs(1),
             is_refreshable: true,
         }
@@ -112,7 +113,8 @@ pub enum Lookup {
     UseAndFetch(Arc<PublicKey>, Ticket),
     /// Fetch, then ask again.
     Fetch(Ticket),
-    /// Wait until a fetch was reported, at most until `until` (monotonic), then ask again.
+    /// Wait until a fetch was reported, at most until `until` (monotonic), then ask again. Never later than
+    /// [`KeyPolicy::max_wait`] after the token arrived.
     Wait {
         /// When to ask again even if nothing happened.
         until: Duration,

@@ -129,6 +129,29 @@ fn a_young_token_waits_for_a_near_slot_and_hears_of_a_far_one() {
 }
 
 #[test]
+fn a_token_waits_three_seconds_in_all_and_the_fetch_goes_on_for_the_next_one() {
+    let mut cache = warm();
+    let (query, replaced) = (token(&cache, "b", 60), token(&cache, "a", 60));
+    let fetch = ticket(cache.lookup(query, at(60)));
+    let waits = |lookup: &Lookup, end: u64| matches!(lookup, Lookup::Wait { until } if *until == at(end).mono);
+    assert!(waits(&cache.lookup(query, at(62)), 63) && waits(&cache.bad_signature(replaced, &key(1), at(62)), 63));
+    let later = token(&cache, "b", 62);
+    for lookup in [cache.lookup(query, at(63)), cache.bad_signature(replaced, &key(1), at(63))] {
+        let Lookup::Refuse(denial) = lookup else { panic!("{lookup:?}") };
+        assert_eq!((denial.reason, denial.retry_after().is_some()), (Reason::KeysUnavailable, true));
+    }
+    assert!(waits(&cache.lookup(later, at(63)), 65));
+    cache.fetched(&fetch, good(&[("a", 1), ("b", 2)]), at(64));
+    assert!(is_use(&cache.lookup(later, at(64))) && is_use(&cache.lookup(query, at(64))));
+    // And where there are no keys yet.
+    let mut cold = self::cache();
+    let query = token(&cold, "a", 10);
+    let _fetch = ticket(cold.lookup(query, at(10)));
+    assert!(waits(&cold.lookup(query, at(11)), 13));
+    assert_eq!(refusal(&cold.lookup(query, at(13))), Reason::KeysUnavailable);
+}
+
+#[test]
 fn a_flood_of_made_up_ids_costs_two_fetches_a_minute() {
     let mut cache = warm();
     for secs in 0..600 {

@@ -173,7 +173,10 @@ impl World {
                 let is_due = due_before.is_some_and(|due| due <= now.mono);
                 self.took(ticket, !is_due);
             }
-            Lookup::Wait { until } => assert!(until > now.mono, "waiting for the past"),
+            Lookup::Wait { until } => {
+                assert!(until > now.mono, "waiting for the past");
+                assert!(until <= now.mono + Duration::from_secs(3), "waiting for longer than anybody should");
+            }
             Lookup::Refuse(denial) => {
                 let reason = denial.reason;
                 // The stated exception: new material under an old id while the budget is spent.

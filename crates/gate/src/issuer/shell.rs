@@ -101,7 +101,9 @@ impl Shell {
                 key
             }
             Lookup::Fetch(ticket) => {
-                let until = now.mono.saturating_add(ticket.remaining(now));
+                // The fetch may take longer; it is not only for this token.
+                let longest = arrived.mono.saturating_add(self.keys.definition.policy.max_wait);
+                let until = now.mono.saturating_add(ticket.remaining(now)).min(longest);
                 self.keys.spawn_fetch(ticket);
                 return Step::Wait(until, era);
             }

@@ -154,6 +154,23 @@ async fn with_the_next_slot_too_far_a_younger_token_hears_when_to_come_back() {
     assert!((50..=61).contains(&denial.retry_after().unwrap()), "{denial:?}");
 }
 
+#[tokio::test]
+async fn a_token_waits_three_seconds_for_a_silent_issuer_whatever_a_fetch_may_take() {
+    let issuer = Issuer::start().await;
+    issuer.fault(Some(Fault::Silent));
+    let config = IssuerConfig { fetch_timeout: Duration::from_secs(30), ..config(&issuer) };
+    let clock = Clock::manual(Timestamp::from_secs(START));
+    let issuers = Issuers::new(vec![config], &clock, None).unwrap();
+    let token = issuer.mint(&issuer.claims("app", START));
+    let Verdict::Pending(waiting) = issuers.verify(&token, clock.now()) else { panic!("there are no keys yet") };
+    until("it was asked", || issuer.hits() == 1).await;
+    clock.advance(Duration::from_secs(3));
+    let verdict = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("not the 30 s of the fetch");
+    let denial = verdict.unwrap_err();
+    assert_eq!((denial.reason, denial.retry_after().is_some()), (Reason::KeysUnavailable, true));
+    assert_eq!(issuer.hits(), 1, "the fetch goes on for those who come later");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_wait_for_a_silent_issuer_and_the_rest_is_told_at_once() {
     let world = World::cold(Issuer::start().await, None);
