@@ -1,31 +1,34 @@
 //! Ports for servers that cannot choose one themselves.
 
 use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     sync::Mutex,
     time::Duration,
 };
 
-static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+use tokio::net::TcpSocket;
 
-/// A port of the loopback address that nobody listened on a moment ago, never given out twice by this process.
-///
-/// Somebody else may take it before it is used: bind to port 0 wherever the server can.
+static GIVEN: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+
+/// A port of the loopback address that is nobody else's while this process runs: the system gives it to no other socket,
+/// neither as a port to listen on nor as the near end of a connection. A server that names it can listen on it.
 ///
 /// # Panics
 /// If the system has no free port.
 pub fn free() -> u16 {
-    let mut given = GIVEN.lock().unwrap();
-    let given = given.get_or_insert_default();
-    for _ in 0..100 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if given.insert(port) {
-            return port;
-        }
-    }
-    panic!("no free port after 100 attempts");
+    let (socket, address) = hold((Ipv4Addr::LOCALHOST, 0).into());
+    GIVEN.lock().unwrap().push(socket);
+    address.port()
+}
+
+/// Keeps an address for whoever names it, as long as the socket lives: it is bound and does not listen, so connections are
+/// refused until somebody does. That takes `SO_REUSEADDR`, which servers set.
+pub(crate) fn hold(address: SocketAddr) -> (TcpSocket, SocketAddr) {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Waits until something accepts connections at this address; `false` when nothing did in that time.
@@ -40,13 +43,23 @@ pub async fn opens(addr: SocketAddr, within: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
-    fn a_free_port_can_be_bound_and_is_given_once() {
+    fn a_free_port_can_be_listened_on_again_and_again_and_is_given_once() {
         let (one, other) = (free(), free());
         assert_ne!(one, other);
-        TcpListener::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
+        for _ in 0..3 {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, one)).unwrap();
+            let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            drop((listener.accept().unwrap(), stream));
+        }
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, one)).is_err(), "nobody listens");
+        let others: Vec<_> = (0..500).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+        let is_ours = |listener: &TcpListener| [one, other].contains(&listener.local_addr().unwrap().port());
+        assert!(!others.iter().any(is_ours), "the system gives it to nobody else");
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 
 use self::state::{Shared, State};
 pub use self::{fault::Fault, forge::Forgery, key::Algorithm, poison::Poison, state::Etag};
+use crate::port;
 
 /// How keys change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -61,12 +62,12 @@ impl Issuer {
     /// # Panics
     /// If the address cannot be bound.
     pub async fn listen(address: SocketAddr, algorithm: Algorithm) -> Self {
+        let (place, address) = port::hold(address);
         let listener = TcpListener::bind(address).await.unwrap();
         let mut state = State::default();
         state.add_key(algorithm);
         state.before = None;
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { address, state: Mutex::new(state), server: Mutex::new(None) });
+        let shared = Arc::new(Shared { address, _place: place, state: Mutex::new(state), server: Mutex::new(None) });
         *shared.server.lock().unwrap() = Some(answer::serve(listener, &shared));
         Self(shared)
     }
@@ -219,7 +220,7 @@ impl Issuer {
     /// Opens the same port again.
     ///
     /// # Panics
-    /// If somebody else took it.
+    /// If it cannot be bound.
     pub async fn revive(&mut self) {
         self.0.revive().await;
     }

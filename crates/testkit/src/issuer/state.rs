@@ -8,7 +8,10 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 
 use super::{
     Rotation, answer,
@@ -32,6 +35,8 @@ pub enum Etag {
 /// An issuer without its handle.
 pub(super) struct Shared {
     pub(super) address: SocketAddr,
+    /// Nobody else gets the port while it is closed.
+    pub(super) _place: TcpSocket,
     pub(super) state: Mutex<State>,
     pub(super) server: Mutex<Option<JoinHandle<()>>>,
 }
