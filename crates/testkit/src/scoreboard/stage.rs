@@ -15,7 +15,7 @@ use super::{
 };
 use crate::issuer::{Algorithm, Forgery, Issuer, control::now};
 
-/// A token whose key is known waits for nothing. Generous: unoptimised builds, eight situations at a time.
+/// A token whose key is known waits for nothing. Generous: unoptimised builds.
 pub(super) const PROMPT: Duration = Duration::from_millis(1500);
 /// How long a verifier may take to say that it cannot say.
 pub(super) const AT_LAST: Duration = Duration::from_secs(8);
@@ -28,6 +28,8 @@ pub struct Stage {
     settings: fn(&mut Setup),
     subject: Option<Subject>,
     findings: Vec<String>,
+    /// Whether some of the findings is more than that something took too long.
+    is_wrong: bool,
     slowest_known: Duration,
     folder: TempDir,
     resident: u64,
@@ -41,6 +43,7 @@ impl Stage {
             settings,
             subject: None,
             findings: Vec::new(),
+            is_wrong: false,
             slowest_known: Duration::ZERO,
             folder: TempDir::with_prefix("doorward-scoreboard-").unwrap(),
             resident: 0,
@@ -49,7 +52,8 @@ impl Stage {
 
     pub(super) fn into_score(self, id: String) -> Score {
         let fetches = self.issuer.hits();
-        Score { id, findings: self.findings, fetches, slowest_known: self.slowest_known }
+        let is_late_only = !self.findings.is_empty() && !self.is_wrong;
+        Score { id, findings: self.findings, is_late_only, fetches, slowest_known: self.slowest_known }
     }
 
     /// Another issuer, with keys of this kind; before the verifier starts.
@@ -135,6 +139,16 @@ impl Stage {
 
     /// Writes a finding down.
     pub(super) fn find(&mut self, what: String) {
+        self.is_wrong = true;
+        self.note(what);
+    }
+
+    /// Writes down that something took too long, which may be the machine's fault.
+    pub(super) fn find_late(&mut self, what: String) {
+        self.note(what);
+    }
+
+    fn note(&mut self, what: String) {
         // One of a kind says it all.
         if self.findings.len() < 4 && !self.findings.contains(&what) {
             self.findings.push(what);
@@ -147,7 +161,7 @@ impl Stage {
         if verdict != Verdict::Accepted {
             self.find(format!("{what}: {}", said(&verdict)));
         } else if took > AT_LAST {
-            self.find(format!("{what}: accepted after {:.1} s", took.as_secs_f64()));
+            self.find_late(format!("{what}: accepted after {:.1} s", took.as_secs_f64()));
         }
     }
 
@@ -162,7 +176,7 @@ impl Stage {
         if *verdict != Verdict::Accepted {
             self.find(format!("{what}: {}", said(verdict)));
         } else if took > PROMPT {
-            self.find(format!("{what}: waited {:.1} s", took.as_secs_f64()));
+            self.find_late(format!("{what}: waited {:.1} s", took.as_secs_f64()));
         }
     }
 
@@ -172,7 +186,7 @@ impl Stage {
         if !matches!(verdict, Verdict::Refused(_)) {
             self.find(format!("{what}: {}", said(&verdict)));
         } else if took > AT_LAST {
-            self.find(format!("{what}: refused after {:.1} s", took.as_secs_f64()));
+            self.find_late(format!("{what}: refused after {:.1} s", took.as_secs_f64()));
         }
     }
 
@@ -194,7 +208,7 @@ impl Stage {
         if !matches!(verdict, Verdict::Unavailable(_)) {
             self.find(format!("{what}: {}", said(verdict)));
         } else if took > AT_LAST {
-            self.find(format!("{what}: unavailable after {:.1} s", took.as_secs_f64()));
+            self.find_late(format!("{what}: unavailable after {:.1} s", took.as_secs_f64()));
         }
     }
 
@@ -209,7 +223,7 @@ impl Stage {
                 return;
             }
             if began.elapsed() > within {
-                self.find(format!("{what}: still {} after {:.0} s", said(&verdict), within.as_secs_f64()));
+                self.find_late(format!("{what}: still {} after {:.0} s", said(&verdict), within.as_secs_f64()));
                 return;
             }
             sleep(Duration::from_millis(200)).await;

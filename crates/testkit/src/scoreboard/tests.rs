@@ -28,6 +28,26 @@ async fn who_accepts_everything_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_late_once_may_try_again_alone_and_who_is_late_again_is_found_out() {
+    let case = || all().into_iter().find(|case| case.id == "outage-past-fresh").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // Sleeps before the third answer: in its first life only, or in each.
+    let slow = |always: bool| {
+        let mark = folder.path().join(if always { "always" } else { "once" });
+        let (mark, test) = (mark.display(), if always { "true" } else { "[ ! -e \"$mark\" ]" });
+        let script = format!(
+            "mark={mark}; n=0; {test} && late=1; echo ready; while read -r id _; do n=$((n+1)); \
+             [ \"$n$late\" = 31 ] && {{ touch $mark; sleep 2; }}; echo \"$id accept\"; done"
+        );
+        Launcher::Lines(vec!["sh".to_owned(), "-c".to_owned(), script])
+    };
+    let once = play(&[case()], &slow(false)).await;
+    assert!(once[0].is_green() && folder.path().join("once").exists(), "{once:?}");
+    let always = play(&[case()], &slow(true)).await;
+    assert!(always[0].is_late_only && always[0].findings[0].contains("waited 2."), "{always:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_refuses_everything_or_dies_is_found_out() {
     let cases: Vec<_> = all().into_iter().filter(|case| case.id == "abrupt" || case.id == "none").collect();
     for launcher in [parrot("refuse because"), Launcher::Lines(vec!["true".to_owned()])] {

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{a_second, plain};
 use crate::{
-    issuer::{Etag, Fault, Issuer, Rotation},
+    issuer::{Etag, Fault, Issuer, Rotation, control::now},
     scoreboard::{Case, Play, Stage, Verdict, stage::said},
 };
 
@@ -45,11 +45,11 @@ pub(super) fn cases() -> Vec<Case> {
         })
         .collect();
     cases.extend([
-        plain(GROUP, "slow", "every answer 2.5 s late", "known key at once; new key accepted", a_second, |stage| {
+        plain(GROUP, "slow", "every answer 2 s late", "known key at once; new key accepted", a_second, |stage| {
             Box::pin(async move {
                 stage.warm().await;
                 settle().await;
-                stage.issuer.fault(Some(Fault::Slow(Duration::from_millis(2500))));
+                stage.issuer.fault(Some(Fault::Slow(Duration::from_secs(2))));
                 stage.issuer.rotate(Rotation::Overlap);
                 let since = stage.issuer.hits();
                 let new = stage.token();
@@ -120,7 +120,7 @@ pub(super) fn cases() -> Vec<Case> {
                     stage.issuer.fault(Some(Fault::Redirect(attacker.jwks_url())));
                     // The attacker signs in the issuer's name, with a key that only its own set has.
                     attacker.rotate(Rotation::Overlap);
-                    let mut claims = stage.issuer.claims("app", crate::issuer::control::now());
+                    let mut claims = stage.issuer.claims("app", now());
                     claims["sub"] = "admin".into();
                     stage.denies("the attacker's token", &attacker.mint(&claims)).await;
                     if attacker.hits() > 0 {
@@ -222,7 +222,8 @@ async fn meanwhile(stage: &Stage) -> Vec<(Verdict, Duration)> {
 async fn hide(stage: &mut Stage, fault: Fault) {
     stage.warm().await;
     settle().await;
-    let since = stage.issuer.hits();
+    let (since, began) = (stage.issuer.hits(), now());
+    let is_followed = matches!(fault, Fault::RedirectLoop);
     stage.issuer.fault(Some(fault));
     stage.issuer.rotate(Rotation::Overlap);
     let new = stage.token();
@@ -234,8 +235,9 @@ async fn hide(stage: &mut Stage, fault: Fault) {
     stage.grew_at_most(MEGABYTES);
     stage.issuer.fault(None);
     stage.recovers("after the end", Duration::from_secs(10)).await;
-    // One a second at most, and a redirect may be followed a few times for each.
-    stage.fetches_at_most(24, since);
+    // One a second on average, and a redirect may be followed a few times for each.
+    let seconds = u64::try_from(now() - began).unwrap();
+    stage.fetches_at_most(if is_followed { (4 * (seconds + 2)).max(24) } else { seconds + 3 }, since);
 }
 
 async fn new_key_behind(stage: &mut Stage, fault: Fault) {
