@@ -13,6 +13,7 @@ mod forward_auth;
 mod golden;
 mod headers;
 mod hosts;
+mod issuer_outage;
 mod legacy;
 mod license;
 mod people;

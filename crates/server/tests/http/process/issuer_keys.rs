@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +12,7 @@ use std::{
 use doorward_core::jose::JwkSet;
 use doorward_testkit::{
     issuer::{Fault, Issuer, Poison, Rotation},
-    process::Signal,
+    process::{Process, Signal},
     upstream::EchoApp,
     wire::Wire,
 };
@@ -35,6 +36,13 @@ fn bearer(issuer: &Issuer) -> String {
     format!("Authorization: Bearer {}\r\n", issuer.mint(&issuer.claims("app", now)))
 }
 
+/// What the admin listener shows to Prometheus.
+async fn metrics(server: &Process) -> String {
+    let address = |line: &str| line.split_once("admin=")?.1.split_whitespace().next()?.parse().ok();
+    let admin: SocketAddr = server.line(PATIENCE, address).await;
+    Wire::ask(admin, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.text()
+}
+
 async fn ask_often(installation: &Installation, bearer: &str) {
     let mut wire = Wire::to(installation.address()).await;
     for n in 0..REQUESTS {
@@ -46,7 +54,7 @@ async fn ask_often(installation: &Installation, bearer: &str) {
 
 #[tokio::test]
 async fn keys_fetch_writes_a_whole_file_or_leaves_the_old_one() {
-    let (app, mut issuer) = (EchoApp::start().await, Issuer::start().await);
+    let (app, mut issuer, elsewhere) = (EchoApp::start().await, Issuer::start().await, Issuer::start().await);
     let keys = format!("jwks_url = \"{}\", first = \"first.json\", fetch_timeout = \"1s\"", issuer.jwks_url());
     let installation = Installation::with(&rest(&app, &issuer, &keys));
     let file = installation.path().join("first.json");
@@ -65,6 +73,14 @@ async fn keys_fetch_writes_a_whole_file_or_leaves_the_old_one() {
         Fault::Html,
         Fault::Large(600 * 1024),
         Fault::Silent,
+        Fault::Drip,
+        Fault::Endless,
+        Fault::GzipBomb,
+        Fault::CutOff,
+        Fault::NotASet,
+        Fault::NotModified,
+        Fault::RedirectLoop,
+        Fault::Redirect(elsewhere.jwks_url()),
         Fault::Redirect("file:///etc/passwd".to_owned()),
     ] {
         issuer.fault(Some(fault.clone()));
@@ -73,6 +89,7 @@ async fn keys_fetch_writes_a_whole_file_or_leaves_the_old_one() {
         assert!(all(&failed).contains("the file stays as it was"), "{}", all(&failed));
         assert_eq!(fs::read(&file).unwrap(), written, "{fault:?}");
     }
+    assert_eq!(elsewhere.hits(), 0, "another origin is not asked");
     issuer.fault(None);
     issuer.poison(Poison::Private);
     let failed = installation.run(&fetch).await;
@@ -193,6 +210,40 @@ async fn sighup_carries_the_keys_over_starts_new_issuers_and_stops_those_that_ar
     until("the second issuer is gone", PATIENCE, is_gone).await;
     assert_eq!(installation.get("/api/x", &token).await.status, 200);
     drop(server);
+}
+
+#[tokio::test]
+async fn a_key_that_was_replaced_under_its_kid_is_in_the_log_in_the_metrics_and_in_the_audit_log() {
+    let (app, issuer) = (EchoApp::start().await, Issuer::start().await);
+    let keys = format!("jwks_url = \"{}\", min_interval = \"1s\"", issuer.jwks_url());
+    let installation = Installation::with(&rest(&app, &issuer, &keys));
+    let server = installation.serve_ready().await;
+    let kid = issuer.key_id();
+    assert_eq!(installation.get("/api/x", &bearer(&issuer)).await.status, 200);
+    let counted = "doorward_issuer_key_changes_total{name=\"main\"}";
+    assert!(!metrics(&server).await.contains(counted), "nothing has changed yet");
+    issuer.rotate(Rotation::SameId);
+    assert_eq!(issuer.key_id(), kid);
+    // A token of the second in which the keys were fetched says nothing about them; the next one does.
+    let is_taken = async || (installation.get("/api/x", &bearer(&issuer)).await.status == 200).then_some(());
+    until("the new material is in use", PATIENCE, is_taken).await;
+
+    let line = |line: &str| {
+        let is_it = line.contains("a key was replaced under its old kid") && line.contains(&kid);
+        (is_it && line.contains("main") && line.contains("WARN")).then_some(())
+    };
+    server.line(PATIENCE, line).await;
+    let is_counted = async || metrics(&server).await.contains(&format!("{counted} 1\n")).then_some(());
+    until("it is counted", PATIENCE, is_counted).await;
+    let row = async || {
+        let rows = installation.ok(&["audit", "export"]).await;
+        rows.lines().find(|row| row.contains("issuer.key_changed")).map(str::to_owned)
+    };
+    let row: serde_json::Value = serde_json::from_str(&until("the row", PATIENCE, row).await.0).unwrap();
+    assert_eq!((&row["detail"]["issuer"], &row["detail"]["kid"]), (&"main".into(), &kid.as_str().into()), "{row}");
+    // Once: the same key again is no news.
+    assert_eq!(installation.get("/api/x", &bearer(&issuer)).await.status, 200);
+    assert!(metrics(&server).await.contains(&format!("{counted} 1\n")));
 }
 
 #[tokio::test]
