@@ -7,7 +7,8 @@ source tools/needs.sh
 page=docs/issuer-scoreboard.md
 has_node && has_e2e_packages || { echo "node and the packages of e2e/ are missing: ./test.sh --install" >&2; exit 1; }
 
-cargo build --quiet --locked --package doorward --package doorward-testkit
+# With the features of the whole workspace: what the tests have built is not built again.
+cargo build --quiet --locked --workspace --bin doorward --bin doorward-testkit
 CARGO_TARGET_DIR=target/peers cargo build --quiet --locked --manifest-path bench/peers/jwks-client-rs/Cargo.toml
 
 version() { sed -n "/^name = \"$2\"/{n;s/version = \"\(.*\)\"/\1/p}" "$1"; }
