@@ -142,6 +142,12 @@ events! {
     AuditErased = "audit.erased" WithChange,
     /// Batched rows were lost because more came than are kept; the detail says how many.
     AuditDropped = "audit.dropped" Batched,
+    /// The license file of the installation, or another one in its place, is in use from now on.
+    LicenseFileTaken = "license.file_taken" Batched,
+    /// What lies in the place of the license file is not taken.
+    LicenseFileRefused = "license.file_refused" Batched,
+    /// Somebody was told by mail that a license ends.
+    LicenseNoticeSent = "license.notice_sent" WithChange,
 }
 
 /// An event about to be appended.

@@ -30,6 +30,11 @@ impl WebhookSecrets {
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret<String>>) -> Self {
         Self(secrets.into_iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes())).collect())
     }
+
+    /// Whether there is none: the webhook is switched off.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl fmt::Debug for WebhookSecrets {

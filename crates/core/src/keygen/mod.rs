@@ -6,17 +6,21 @@
 //! says whether a license is usable: that is derived from what was read.
 
 mod account_key;
+mod dataset;
 mod license_file;
 mod license_key;
 mod message;
+mod notice;
 mod resource;
 
 use std::fmt;
 
 pub use account_key::{AccountKeys, PinProblem};
+pub use dataset::Dataset;
 pub use license_file::{Document, FileKind, LicenseFile, MAX_FILE_BYTES, Sealed};
 pub use license_key::{MAX_KEY_BYTES, Scheme, verify_key};
 pub use message::{Message, Signed, verify_message};
+pub use notice::{MAX_NOTICE_BYTES, Notice};
 pub use resource::{License, Validation};
 
 /// A signature algorithm of Keygen, as headers and files name it.
