@@ -29,6 +29,7 @@ mod error;
 mod identities;
 mod jobs;
 mod keys;
+mod license_hints;
 mod licenses;
 mod links;
 mod memory;
@@ -55,6 +56,7 @@ mod users;
 pub use doorward_core::audit::{AuditReport, Checkpoint, WriterHead};
 pub use error::{StoreConfigError, StoreError};
 pub use jobs::{BeginJob, FinishJob, JobOutcome, JobRun, NewJobRun};
+pub use license_hints::NoteHint;
 pub use licenses::{ApplyLicense, LicenseChange, LicenseEventMark, LicenseRow};
 pub use model::{
     AddKey, Begin, BeginSession, Changed, Changes, ClaimAdmin, ClaimedMail, ConfirmEmail, Consume, CreateUser,

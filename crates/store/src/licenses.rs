@@ -74,6 +74,8 @@ statements! {
     LICENSES_OF = concat!("SELECT ", license_columns!(), " FROM licenses WHERE license_id = $1 ORDER BY holder LIMIT 1000"),
     UNCONFIRMED = concat!("SELECT ", license_columns!(), " FROM licenses WHERE confirmed_at <= $1 \
         ORDER BY confirmed_at, holder LIMIT $2"),
+    ENDING = concat!("SELECT ", license_columns!(), " FROM licenses WHERE expires_at > $1 AND expires_at <= $2 \
+        AND state IN ('active', 'expired') AND holder > $3 ORDER BY holder LIMIT $4"),
     STATE_COUNTS = "SELECT state, COUNT(*) FROM licenses GROUP BY state",
     INSERT_LICENSE = "INSERT INTO licenses (holder, user_id, state, license_id, expires_at, entitlements, observed_at, \
         confirmed_at, last_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (holder) DO NOTHING",
@@ -131,6 +133,22 @@ impl Store {
     /// [`StoreError`].
     pub async fn unconfirmed_licenses(&self, before: Timestamp, limit: u32) -> Result<Vec<LicenseRow>, StoreError> {
         self.read(Unconfirmed { before, limit }).await
+    }
+
+    /// Licenses that end after `from` and not after `until`, as they say themselves, and are not ended for another
+    /// reason; a page in the order of their holders' texts, behind `after`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn ending_licenses(
+        &self,
+        from: Timestamp,
+        until: Timestamp,
+        after: Option<Holder>,
+        limit: u32,
+    ) -> Result<Vec<LicenseRow>, StoreError> {
+        self.read(Ending { from, until, after: after.map(|holder| holder.to_string()).unwrap_or_default(), limit })
+            .await
     }
 
     /// How many licenses are known in each state.
@@ -231,6 +249,37 @@ impl Read for Unconfirmed {
     }
 }
 
+struct Ending {
+    from: Timestamp,
+    until: Timestamp,
+    after: String,
+    limit: u32,
+}
+
+impl Read for Ending {
+    type Out = Vec<LicenseRow>;
+    const NAME: &'static str = "ending_licenses";
+
+    fn memory(&self, tables: &Tables) -> Result<Self::Out, DbError> {
+        let ends = |row: &&LicenseRow| {
+            let observation = &row.known.observation;
+            let counts = matches!(observation.state, LicenseState::Active | LicenseState::Expired);
+            counts && observation.expires_at.is_some_and(|end| end > self.from && end <= self.until)
+        };
+        let mut found: Vec<(String, LicenseRow)> =
+            tables.licenses.values().filter(ends).map(|row| (row.holder.to_string(), row.clone())).collect();
+        found.retain(|(holder, _)| *holder > self.after);
+        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        found.truncate(usize::try_from(page(self.limit)).unwrap_or(0));
+        Ok(found.into_iter().map(|(_, row)| row).collect())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Self::Out, DbError> {
+        let values = values![self.from, self.until, self.after.as_str(), page(self.limit)];
+        all(sql.rows(&ENDING, values).await?, read_license)
+    }
+}
+
 struct Counts;
 
 impl Read for Counts {
@@ -290,7 +339,7 @@ impl Write for Apply {
         let text = holder.to_string();
         let (id, seq) = event.as_ref().map_or((None, None), |event| (event.id.as_deref(), event.seq));
         if let Some(id) = id
-            && sql.execute(&TAKE_EVENT, values![id, *at]).await? == 0
+            && !take_event(sql, id, *at).await?
         {
             return Ok(ApplyLicense::Repeated);
         }
@@ -336,6 +385,11 @@ impl Write for Apply {
         };
         Ok(if touched == 1 { ApplyLicense::Applied } else { ApplyLicense::Changed })
     }
+}
+
+/// Remembers that the webhook `id` was taken, inside a transaction; `false`: it was before.
+pub(crate) async fn take_event(sql: &mut impl Sql, id: &str, at: Timestamp) -> Result<bool, DbError> {
+    Ok(sql.execute(&TAKE_EVENT, values![id, at]).await? == 1)
 }
 
 /// Whether a webhook with number `seq` is no newer than the last one taken.

@@ -44,6 +44,7 @@ pub(crate) struct Tables {
     pub(crate) issuer_keys: HashMap<String, (String, Timestamp)>,
     pub(crate) licenses: BTreeMap<Holder, LicenseRow>,
     pub(crate) license_events: HashMap<String, Timestamp>,
+    pub(crate) license_hints: BTreeMap<Holder, Timestamp>,
     pub(crate) audit: Vec<AuditRow>,
     pub(crate) checkpoints: Vec<Checkpoint>,
     pub(crate) one_time: HashMap<TokenHash, OneTime>,
@@ -80,6 +81,7 @@ impl Tables {
             issuer_keys: HashMap::new(),
             licenses: BTreeMap::new(),
             license_events: HashMap::new(),
+            license_hints: BTreeMap::new(),
             audit: Vec::new(),
             checkpoints: Vec::new(),
             one_time: HashMap::new(),
@@ -140,6 +142,8 @@ impl Tables {
         self.links.retain(|_, link| link.user_id != id);
         self.sessions.retain(|_, session| session.user_id != id);
         self.api_keys.retain(|_, key| key.owner != KeyOwner::User(id));
+        self.licenses.remove(&Holder::User(id));
+        self.license_hints.remove(&Holder::User(id));
     }
 
     pub(crate) fn insert_session(&mut self, session: Session) {

@@ -20,6 +20,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "people", text: include_str!("../migrations/0002_people.sql") },
     Migration { version: 3, name: "blocklist", text: include_str!("../migrations/0003_blocklist.sql") },
     Migration { version: 4, name: "licenses", text: include_str!("../migrations/0004_licenses.sql") },
+    Migration { version: 5, name: "license hints", text: include_str!("../migrations/0005_license_hints.sql") },
 ];
 
 /// How far ahead of this release a schema may be.

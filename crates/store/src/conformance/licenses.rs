@@ -8,7 +8,7 @@ use doorward_core::{
 };
 
 use super::{START, all_effects, fresh, race, traces, user};
-use crate::{ApplyLicense, LicenseChange, LicenseEventMark, LicenseRow, Store};
+use crate::{ApplyLicense, LicenseChange, LicenseEventMark, LicenseRow, LinkSubject, NoteHint, Store};
 
 fn after(secs: u64) -> Timestamp {
     START.plus(Duration::from_secs(secs))
@@ -97,4 +97,67 @@ pub async fn of_many_who_learn_of_a_license_at_once_one_writes(a: Store, b: Stor
     .await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == ApplyLicense::Applied).count(), 1);
     assert_eq!(traces(&b).await.0, 1);
+}
+
+pub async fn a_license_hint_stays_until_somebody_asked_after_it(a: Store, b: Store) {
+    let ada = user();
+    a.create_user(ada.clone(), Effects::default()).await.unwrap();
+    let holder = Holder::User(ada.id);
+    let note = async |event: &str, holders: &[Holder], at| {
+        a.note_license_hint(event.to_owned(), holders.to_vec(), after(at)).await.unwrap()
+    };
+    assert_eq!(note("t1", &[holder, Holder::Installation, holder], 0).await, NoteHint::Noted);
+    assert_eq!(note("t1", &[holder], 50).await, NoteHint::Repeated, "a repetition makes no hint newer");
+    assert_eq!(note("t2", &[holder], 60).await, NoteHint::Noted);
+    let all = vec![(Holder::Installation, after(0)), (holder, after(60))];
+    assert_eq!(b.license_hints(after(60), 10).await, Ok(all.clone()));
+    assert_eq!(b.license_hints(after(60), 1).await, Ok(all[..1].to_vec()));
+    assert_eq!(b.license_hints(after(59), 10).await, Ok(all[..1].to_vec()));
+    // Whoever asked because of the first one has not asked because of the second.
+    b.settle_license_hint(holder, after(0)).await.unwrap();
+    assert_eq!(a.license_hints(after(60), 10).await, Ok(all));
+    b.settle_license_hint(holder, after(60)).await.unwrap();
+    b.settle_license_hint(Holder::Installation, after(0)).await.unwrap();
+    assert_eq!(a.license_hints(after(600), 10).await, Ok(vec![]));
+    assert_eq!(note("t3", &[], 70).await, NoteHint::Noted, "one that is about nobody known is remembered all the same");
+    assert_eq!(note("t3", &[], 70).await, NoteHint::Repeated);
+    let nobody = Holder::User(UserId::mint(START, fresh()));
+    assert!(a.note_license_hint("t4".to_owned(), vec![nobody], after(0)).await.is_err());
+    assert_eq!(note("t4", &[holder], 80).await, NoteHint::Noted, "what failed is not remembered");
+}
+
+pub async fn a_user_is_found_by_the_subject_of_the_license_provider(a: Store, b: Store) {
+    let ada = user();
+    a.create_user(ada.clone(), Effects::default()).await.unwrap();
+    assert_eq!(b.user_by_subject("kg-1".to_owned()).await, Ok(None));
+    let linked = a.link_subject(ada.id, "kg-1".to_owned(), Effects::default()).await.unwrap();
+    assert!(!matches!(linked, LinkSubject::Unknown), "{linked:?}");
+    assert_eq!(b.user_by_subject("kg-1".to_owned()).await.unwrap().map(|user| user.id), Some(ada.id));
+    assert_eq!(b.user_by_subject("KG-1".to_owned()).await, Ok(None), "names of a provider are compared byte for byte");
+}
+
+pub async fn licenses_that_end_are_found_in_the_order_of_their_holders(a: Store, b: Store) {
+    let mut holders = vec![Holder::Installation];
+    for _ in 0..2 {
+        let user = user();
+        a.create_user(user.clone(), Effects::default()).await.unwrap();
+        holders.push(Holder::User(user.id));
+    }
+    holders.sort_unstable_by_key(Holder::to_string);
+    for holder in &holders {
+        let known = known(LicenseState::Active, 0);
+        a.apply_license(change(*holder, None, &known), Effects::default()).await.unwrap();
+    }
+    let found = async |from, until, last: Option<Holder>, limit| -> Vec<Holder> {
+        let rows = b.ending_licenses(after(from), after(until), last, limit).await.unwrap();
+        rows.iter().map(|row| row.holder).collect()
+    };
+    assert_eq!(found(999, 1000, None, 10).await, holders);
+    assert_eq!(found(999, 1000, None, 2).await, holders[..2]);
+    assert_eq!(found(999, 1000, Some(holders[1]), 2).await, holders[2..]);
+    assert_eq!(found(1000, 2000, None, 10).await, [], "the moment `from` is not in it");
+    assert_eq!(found(0, 999, None, 10).await, []);
+    let (old, new) = (known(LicenseState::Active, 0), known(LicenseState::Suspended, 60));
+    a.apply_license(change(holders[0], Some(&old), &new), Effects::default()).await.unwrap();
+    assert_eq!(found(0, 1000, None, 10).await, holders[1..], "what is suspended does not end any more");
 }
