@@ -1,4 +1,4 @@
-//! The async library to embed: verifier and tower layer by default; `axum`, `sign-in`, `mail` by feature.
+//! The async library to embed: verifier and tower layer by default; `axum`, `keygen`, `sign-in`, `mail` by feature.
 //!
 //! Nothing here installs anything global: clock, mailer, observer and spawner come from the host.
 

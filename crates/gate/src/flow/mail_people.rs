@@ -74,7 +74,7 @@ pub(super) fn changed(site: &str, shown: &str, ip: Option<IpAddr>, user_agent: O
     MailText { html: frame(&subject, &body), subject, text }
 }
 
-fn frame(subject: &str, body: &str) -> String {
+pub(super) fn frame(subject: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n\
          <html lang=\"en\"><head><meta charset=\"utf-8\"><title>{subject}</title></head>\n\

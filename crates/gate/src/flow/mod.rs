@@ -6,6 +6,7 @@ mod directory;
 pub mod email_change;
 pub mod first_admin;
 mod link_queue;
+pub mod mail_license;
 mod mail_people;
 pub mod mail_text;
 mod notes;
@@ -14,6 +15,8 @@ pub mod re_auth;
 mod re_auth_mail;
 pub mod sessions;
 pub mod sign_in;
+#[cfg(feature = "keygen")]
+pub mod webhook;
 
 pub use code::CodeInput;
 pub use directory::{DirectoryFault, SubjectAnswer, SubjectDirectory};

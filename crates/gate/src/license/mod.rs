@@ -13,11 +13,17 @@
 mod apply;
 mod ask;
 mod breaker;
+#[cfg(feature = "keygen")]
+mod file;
 mod held;
 mod highest;
 mod look;
 mod open;
+#[cfg(feature = "keygen")]
+mod paper;
 mod provider;
+#[cfg(feature = "keygen")]
+mod relay;
 mod status;
 
 use std::{
@@ -39,6 +45,12 @@ use crate::{
     rate::{Limiter, Quota},
 };
 
+#[cfg(feature = "keygen")]
+pub use self::{
+    file::{FileListener, FileNews, FileProvider, FileStatus, Place, read_place},
+    paper::{Expected, Paper, Unusable},
+    relay::{RelayOptions, RelayProvider},
+};
 pub use provider::{ASK_TIMEOUT, Answering, FaultKind, LicenseProvider, MAX_ANSWER, ProviderFault, Question};
 pub use status::{BreakerState, LicenseStatus};
 

@@ -83,6 +83,9 @@ limits! {
     ReAuthPerUser = "reauth-user" Quota::per(5, TEN_MINUTES), "user", "429 `rate_limited`";
     /// Requests for another mail address; each may send a mail to an address of their choice.
     EmailChangePerUser = "email-change-user" Quota::per_hour(5), "user", "429 `rate_limited`";
+    /// Webhooks that are not genuine.
+    WebhookPerClient = "webhook-client" Quota::per_minute(30),
+        "client, counting license webhooks that are not genuine", "429 `rate_limited`, genuine ones too";
 }
 
 /// Store look-ups for sessions and API keys that turned out to be nobody's, from one client (rule 8: a refusal is

@@ -5,6 +5,7 @@
 mod check;
 mod issuer;
 mod layer;
+mod local_license;
 mod oidc_provider;
 mod sign_in;
 

@@ -1,0 +1,289 @@
+//! Provider `file`: one signed license file or key for the whole installation. Asks nobody, so it works without a
+//! network.
+//!
+//! What lies at the path is read again when it changes. What was read last and is genuine stays in use until
+//! something genuine takes its place: a file that is half copied, forged or for somebody else changes nothing.
+
+use std::{
+    fmt,
+    fs::{self, File, Metadata},
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use doorward_core::{
+    keygen::MAX_FILE_BYTES,
+    license::Observation,
+    time::{Now, Timestamp},
+};
+use futures_util::FutureExt as _;
+
+use super::{
+    paper::{Expected, Paper, Unusable},
+    provider::{Answering, FaultKind, LicenseProvider, ProviderFault, Question},
+};
+
+/// Most files of a folder that are looked at.
+const MAX_FILES: usize = 64;
+
+/// Something that happened to the license file; for the audit log. It is in the log already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileNews {
+    /// It is in use from now on.
+    Taken {
+        /// Its name.
+        file: String,
+        /// The provider's name of the license.
+        license_id: Option<String>,
+        /// When the file ends.
+        ends_at: Option<Timestamp>,
+    },
+    /// It is not taken; what was in use stays in use.
+    Refused {
+        /// What is wrong, with the name of the file.
+        why: String,
+    },
+}
+
+/// Hears of news; must not block. Cheap to clone.
+#[derive(Clone)]
+pub struct FileListener(Arc<dyn Fn(FileNews) + Send + Sync>);
+
+impl FileListener {
+    /// Calls `hear` for each piece of news.
+    pub fn new(hear: impl Fn(FileNews) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+}
+
+impl fmt::Debug for FileListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FileListener")
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct FileProvider(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    expected: Expected,
+    listener: FileListener,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How the place looked when it was last read.
+    seen: Option<Vec<Seen>>,
+    /// What is in use.
+    held: Option<(Paper, String)>,
+    /// What is wrong with what lies there.
+    problem: Option<String>,
+}
+
+/// A file as far as it can be told without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    path: PathBuf,
+    len: u64,
+    inode: u64,
+    changed: (i64, i64, i64, i64),
+}
+
+impl Seen {
+    fn new(path: PathBuf, about: &Metadata) -> Self {
+        let changed = (about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec());
+        Self { path, len: about.len(), inode: about.ino(), changed }
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
+/// The files at `path`: itself, or those of the folder that it is but hidden and unfinished ones, in the order of
+/// their names. Nothing there is an empty list.
+fn look(path: &Path) -> Vec<Seen> {
+    let file = |path: PathBuf| {
+        let about = fs::metadata(&path).ok().filter(Metadata::is_file)?;
+        Some(Seen::new(path, &about))
+    };
+    let Ok(folder) = fs::read_dir(path) else { return file(path.to_owned()).into_iter().collect() };
+    let is_candidate = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        !name.starts_with('.') && ![".tmp", ".part", "~"].iter().any(|end| name.ends_with(end))
+    };
+    let paths = folder.filter_map(|entry| Some(entry.ok()?.path())).filter(is_candidate);
+    let mut found: Vec<Seen> = paths.filter_map(file).take(MAX_FILES).collect();
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Reads a text of at most [`MAX_FILE_BYTES`].
+fn read(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() > MAX_FILE_BYTES { Err(format!("longer than {MAX_FILE_BYTES} bytes")) } else { Ok(text) }
+}
+
+/// What lies at a place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The genuine license that was issued last, and the name of its file.
+    pub best: Option<(Paper, String)>,
+    /// What is wrong with the others, each with the name of its file.
+    pub problems: Vec<String>,
+}
+
+/// Reads all that lies at `path`, a file or a folder; blocks.
+pub fn read_place(path: &Path, expected: &Expected, now: Timestamp) -> Place {
+    judge(&look(path), expected, now)
+}
+
+fn judge(files: &[Seen], expected: &Expected, now: Timestamp) -> Place {
+    let mut place = Place::default();
+    for file in files {
+        let name = file.name();
+        let paper = read(&file.path)
+            .and_then(|text| Paper::read(&text, expected, now).map_err(|unusable| unusable.to_string()));
+        match paper {
+            Ok(paper) => {
+                let is_newer = place
+                    .best
+                    .as_ref()
+                    .is_none_or(|(best, _)| paper.observation.observed_at > best.observation.observed_at);
+                if is_newer {
+                    place.best = Some((paper, name));
+                }
+            }
+            Err(why) => place.problems.push(format!("{name}: {why}")),
+        }
+    }
+    place
+}
+
+/// How a file provider fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileStatus {
+    /// The file in use.
+    pub file: Option<String>,
+    /// When the file in use ends; the license may end before.
+    pub ends_at: Option<Timestamp>,
+    /// What is wrong with what lies at the path, if anything.
+    pub problem: Option<String>,
+}
+
+impl FileProvider {
+    /// A provider for what lies at `path`, now or later: a file, or a folder of them of which the genuine one issued
+    /// last counts.
+    pub fn new(path: PathBuf, expected: Expected, listener: FileListener) -> Self {
+        Self(Arc::new(Inner { path, expected, listener, state: Mutex::default() }))
+    }
+
+    /// Reads what lies at the path, if it changed, and says what counts. Asks nobody.
+    ///
+    /// # Errors
+    /// [`ProviderFault`], where nothing counts.
+    pub async fn read(&self, now: Now) -> Result<Observation, ProviderFault> {
+        let inner = Arc::clone(&self.0);
+        let answer = tokio::task::spawn_blocking(move || inner.answer(now.wall)).await;
+        answer.unwrap_or_else(|error| Err(ProviderFault::new(FaultKind::Unavailable, error.to_string())))
+    }
+
+    /// Whether what lies at the path is not what was read last. Blocks for a look at the folder; reads no file.
+    pub fn has_changed(&self) -> bool {
+        let seen = look(&self.0.path);
+        self.0.state().seen.as_ref() != Some(&seen)
+    }
+
+    /// How it fares.
+    pub fn status(&self) -> FileStatus {
+        let state = self.0.state();
+        let held = state.held.as_ref();
+        FileStatus {
+            file: held.map(|(_, name)| name.clone()),
+            ends_at: held.and_then(|(paper, _)| paper.ends_at),
+            problem: state.problem.clone(),
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what lies there and says what counts; blocks.
+    fn answer(&self, now: Timestamp) -> Result<Observation, ProviderFault> {
+        let seen = look(&self.path);
+        let mut state = self.state();
+        if state.seen.as_ref() != Some(&seen) {
+            let place = judge(&seen, &self.expected, now);
+            self.take(&mut state, place, seen);
+        }
+        match &state.held {
+            Some((paper, name)) if paper.is_over(now) => {
+                let note = format!("{name}: the file has ended; check out a new one and put it in its place");
+                Err(ProviderFault::new(FaultKind::Untrusted, note))
+            }
+            Some((paper, _)) => Ok(paper.observation.clone()),
+            None => {
+                let note = state.problem.clone().unwrap_or_default();
+                Err(ProviderFault::new(FaultKind::Misconfigured, note))
+            }
+        }
+    }
+
+    fn take(&self, state: &mut State, place: Place, seen: Vec<Seen>) {
+        let is_empty = seen.is_empty();
+        state.seen = Some(seen);
+        let mut problems = place.problems;
+        if let Some((paper, name)) = place.best {
+            let is_older = state
+                .held
+                .as_ref()
+                .is_some_and(|(held, _)| paper.observation.observed_at < held.observation.observed_at);
+            if is_older {
+                problems.push(format!("{name}: {}", Unusable::Older));
+            } else if state.held.as_ref().is_none_or(|(held, _)| *held != paper) {
+                let license_id = paper.observation.license_id.clone();
+                let ends_at = paper.ends_at;
+                tracing::info!(file = name, license = license_id, "took the license file");
+                state.held = Some((paper, name.clone()));
+                (self.listener.0)(FileNews::Taken { file: name, license_id, ends_at });
+            }
+        }
+        if is_empty {
+            // Somebody took it away: that is no copying in progress.
+            state.held = None;
+            problems.push(format!("there is no license file at {}", self.path.display()));
+        }
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        if let Some(why) = problem.clone().filter(|_| problem != state.problem) {
+            tracing::warn!(problem = why, goes_on = state.held.is_some(), "a license file is not taken");
+            (self.listener.0)(FileNews::Refused { why });
+        }
+        state.problem = problem;
+    }
+}
+
+impl LicenseProvider for FileProvider {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+
+    fn ask(&self, _: Question, now: Now) -> Answering {
+        let provider = self.clone();
+        async move { provider.read(now).await }.boxed()
+    }
+
+    fn is_per_user(&self) -> bool {
+        false
+    }
+}
