@@ -12,6 +12,7 @@ mod jobs;
 mod license;
 pub mod lifecycle;
 pub mod listener;
+mod local_license;
 pub mod pages;
 pub mod proxy;
 pub mod shared;

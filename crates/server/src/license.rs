@@ -12,19 +12,25 @@ use doorward_gate::{
 use crate::{
     config::{Config, Provider},
     lifecycle::Host,
+    local_license::LocalLicense,
 };
 
 /// Who is asked, and how long an answer carries; `None` where nobody is. Nothing is opened or asked yet.
 ///
-/// `issuers` are those of this very configuration.
+/// `issuers` and `local` are those of this very configuration.
 ///
 /// # Errors
 /// What only shows when parts are built, in words for the operator.
-pub(crate) fn parts(config: &Config, host: &Host, issuers: &Issuers) -> Result<Option<LicenseParts>, anyhow::Error> {
+pub(crate) fn parts(
+    config: &Config,
+    host: &Host,
+    issuers: &Issuers,
+    local: Option<&LocalLicense>,
+) -> Result<Option<LicenseParts>, anyhow::Error> {
     let license = &config.license;
     let provider = match &host.license {
         Some(provider) => Arc::clone(provider),
-        None => match provider(config, issuers)? {
+        None => match provider(config, issuers, local)? {
             Some(provider) => provider,
             None => return Ok(None),
         },
@@ -38,12 +44,17 @@ pub(crate) fn parts(config: &Config, host: &Host, issuers: &Issuers) -> Result<O
 }
 
 /// The provider that the file names.
-fn provider(config: &Config, _issuers: &Issuers) -> Result<Option<Arc<dyn LicenseProvider>>, anyhow::Error> {
+fn provider(
+    config: &Config,
+    _issuers: &Issuers,
+    local: Option<&LocalLicense>,
+) -> Result<Option<Arc<dyn LicenseProvider>>, anyhow::Error> {
     match config.license.provider {
         Provider::None => Ok(None),
         // Reading refuses these; each goes with the release that brings it.
         Provider::Keygen => bail!("license.provider: keygen is not available in this release"),
         Provider::Jwt => bail!("license.provider: jwt is not available in this release"),
-        Provider::File => bail!("license.provider: file is not available in this release"),
+        // Made before: a job looks after it besides.
+        Provider::File => Ok(local.map(LocalLicense::provider)),
     }
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use doorward_core::{
     audit::{AuditEvent, EventKind},
     cutover::Day,
@@ -15,10 +16,13 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::{LinkWorker, SubjectDirectory, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth},
+    flow::{
+        LinkWorker, SubjectDirectory, email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth,
+        webhook::LicenseWebhooks,
+    },
     gate::{Gate, GateParts, GateTask},
     issuer::Listener as IssuerListener,
-    license::LicenseProvider,
+    license::{FileListener, LicenseProvider},
     mail::{Mailer, SmtpMailer, outbox::Outbox},
     rate::{Limits, MemoryLimits},
     ring::{self, Ring},
@@ -33,9 +37,11 @@ use crate::{
     http::{
         Server,
         entry::{self, Entry},
+        webhooks,
     },
     jobs, license,
     listener::{Listener, ListenerOptions, Tls},
+    local_license::{self, LocalLicense},
     proxy::Proxy,
     shared::Shared,
     telemetry::{
@@ -119,6 +125,7 @@ pub struct Running {
     host: Host,
     audit: Arc<AuditQueue>,
     listener: IssuerListener,
+    license_listener: FileListener,
     file: PathBuf,
     /// Ends the listeners.
     draining: CancellationToken,
@@ -168,7 +175,11 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         )),
         cache_capacity: CACHE,
     });
-    gate.use_licenses(license::parts(config, &host, &gate.issuers()).map_err(|error| misconfigured(&error))?);
+    let license_listener = local_license::listener(&metrics, &audit, &host.clock);
+    let local = LocalLicense::from_config(&config.license, license_listener.clone());
+    let local = local.map_err(|error| misconfigured(&error))?;
+    let licenses = license::parts(config, &host, &gate.issuers(), local.as_ref());
+    gate.use_licenses(licenses.map_err(|error| misconfigured(&error))?);
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
@@ -180,8 +191,11 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let passwords = PasswordSignIn::new(kept, keys, clock, counters);
     let (kept, keys, clock, counters) = parts();
     let emails = EmailChanges::new(kept, keys, clock, counters);
+    let webhooks = LicenseWebhooks::new(gate.clone(), limits, webhooks::settings(config));
     let server = Arc::new(Server {
         emails,
+        webhooks,
+        local_license: ArcSwapOption::from_pointee(local),
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
         sign_in,
@@ -205,6 +219,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         host,
         audit,
         listener,
+        license_listener,
         file: config.file.clone(),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
@@ -256,8 +271,10 @@ impl Running {
         }
         self.server.gate.issuers().start();
         self.jobs.spawn(jobs::watch_store(server(), stop()));
+        self.jobs.spawn(jobs::license::keep(server(), outbox.is_some(), stop()));
         self.jobs.spawn(jobs::read_gauges(server(), outbox, stop()));
         self.jobs.spawn(jobs::purge(server(), stop()));
+        self.jobs.spawn(jobs::license::follow(server(), stop()));
         self.jobs.spawn(jobs::cutover::follow(server(), stop()));
         self.jobs.spawn(jobs::cutover::count(server(), stop()));
         self.jobs.spawn(jobs::checkpoint::run(server(), ring.clone(), stop()));
@@ -275,13 +292,18 @@ impl Running {
         let old = self.server.gate.issuers();
         let assembled = assemble::assemble(&config, version, store, &self.host, self.listener.clone(), Some(&old))
             .map_err(ReloadError::Assemble)?;
-        let licenses = license::parts(&config, &self.host, &assembled.issuers).map_err(ReloadError::Assemble)?;
+        let local = LocalLicense::from_config(&config.license, self.license_listener.clone());
+        let local = local.map_err(|error| ReloadError::Assemble(anyhow::anyhow!(error)))?;
+        let licenses = license::parts(&config, &self.host, &assembled.issuers, local.as_ref());
+        let licenses = licenses.map_err(ReloadError::Assemble)?;
         let shared = self.server.shared.take(&config, &self.server.gate);
         shared.map_err(|error| ReloadError::Assemble(anyhow::anyhow!("shared.url: {error}")))?;
         assembled.issuers.start();
         self.server.sites.store(Arc::new(assembled.site));
         self.server.gate.swap(assembled.policy, assembled.issuers);
         self.server.gate.use_licenses(licenses);
+        self.server.local_license.store(local.map(Arc::new));
+        self.server.webhooks.configure(webhooks::settings(&config));
         let sign_in = assemble::sign_in_config(&config);
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);

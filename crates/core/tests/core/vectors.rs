@@ -63,6 +63,9 @@ const READERS: &[(&str, &str)] = &[
     ("wycheproof/rsa_signature_4096_sha512_test.json", "crates/core/tests/core/wycheproof.rs"),
     ("keygen/keygen.json", "crates/server/tests/http/cli/license.rs"),
     ("keygen/keygen.json", "crates/core/tests/core/keygen_vectors.rs"),
+    ("keygen/keygen.json", "crates/gate/tests/gate/local_license.rs"),
+    ("keygen/keygen.json", "crates/server/tests/http/webhooks.rs"),
+    ("own/webhook-hmac.json", "crates/server/tests/http/webhooks.rs"),
     ("issuers/", "crates/core/tests/core/issuer_captures.rs"),
 ];
 

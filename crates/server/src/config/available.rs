@@ -13,8 +13,8 @@ pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     if settings.shared.as_ref().is_some_and(|shared| shared.blocklist_set.is_none()) {
         asked.push(("shared".into(), "Redis for anything but `blocklist_set`"));
     }
-    if settings.license.provider != Provider::None {
-        asked.push(("license.provider".into(), "a license provider"));
+    if matches!(settings.license.provider, Provider::Keygen | Provider::Jwt) {
+        asked.push(("license.provider".into(), "this license provider"));
     }
     for (key, feature) in asked {
         cx.problem_in(&key, format!("not available in this release: {feature}"), format!("remove `{key}`"));

@@ -8,7 +8,7 @@ use super::{
     key::settings,
     read::Reader,
     scalar::{Scalar, SecretText, scalar_field, words},
-    urls::RemoteUrl,
+    urls::{RemoteUrl, Upstream},
 };
 
 settings! {
@@ -31,8 +31,23 @@ settings! {
         scheme: Scheme = default "ED25519_SIGN";
         /// Provider `jwt`: name of the `[[issuers]]` entry whose keys verify license JWTs.
         issuer: String = optional "titanium";
-        /// Provider `file`: the license file.
+        /// Provider `file`: the license file, a file with a license key, or a folder of such files, of which the genuine
+        /// one that was issued last counts. Read again when it changes.
         path: PathBuf = optional "./license.lic";
+        /// Provider `file`: the license key that opens encrypted files.
+        license_key: SecretText<16> = optional "AAAAAA-BBBBBB-CCCCCC-DDDDDD-EEEEEE-V3", or_file;
+        /// Provider `file`: this machine's fingerprint. With `path` only machine files for it count; with `relay_url` it
+        /// is this node's name at the relay.
+        fingerprint: String = optional "b7b33d68a3a7";
+        /// Provider `file`: how long a file counts after it was issued, if it does not say itself when it ends.
+        file_max_age: Duration = default "366d";
+        /// Provider `file`: a keygen-relay that leases license files, in place of `path`.
+        relay_url: Upstream = optional "http://127.0.0.1:6349";
+        /// Provider `file`: pool of the relay.
+        relay_pool: String = optional "production";
+        /// Provider `file`: secret under which the relay signs its answers (its `--signing-secret`); with it unsigned
+        /// answers are refused.
+        relay_secret: SecretText<16> = optional "a secret of 16 characters or more", or_file;
         /// How long an answer is taken without asking again.
         cache_ttl: Duration = default "5m";
         /// How long an answer is relied on while the provider cannot be asked.
@@ -41,6 +56,9 @@ settings! {
         grace: Duration = default "7d";
         /// Provider `jwt`: secrets of the webhook; several during a change.
         webhook_secrets: Vec<SecretText<16>> = default [];
+        /// Provider `keygen`: the URL of the webhook as Keygen was told it, where a proxy in front changes it; default:
+        /// `public_url`, `base_path` and `/webhooks/license/keygen`.
+        webhook_url: RemoteUrl = optional "https://hooks.example.com/keygen";
     }
 }
 
@@ -103,10 +121,16 @@ impl License {
                 ("public_keys", !self.public_keys.is_empty()),
             ],
             Provider::Jwt => &[("issuer", self.issuer.is_some())],
+            Provider::File if self.relay_url.is_some() => {
+                &[("fingerprint", self.fingerprint.is_some()), ("public_keys", !self.public_keys.is_empty())]
+            }
             Provider::File => &[("path", self.path.is_some()), ("public_keys", !self.public_keys.is_empty())],
         };
         for (name, _) in needed.iter().filter(|(_, is_there)| !is_there) {
             cx.problem_in(name, "this license provider needs the key", format!("add `{name}` to [license]"));
+        }
+        if self.path.is_some() && self.relay_url.is_some() {
+            cx.problem_in("relay_url", "both `path` and `relay_url` are given", "keep one of the two");
         }
         let texts: Vec<&str> = self.public_keys.iter().map(|key| key.0.as_str()).collect();
         if let Err((at, problem)) = AccountKeys::parse(&texts) {

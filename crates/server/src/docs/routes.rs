@@ -17,7 +17,8 @@ pub(super) fn page() -> String {
          every other path is judged by the rules and goes to its app. Besides the refusals listed, any route can\n\
          answer `request_malformed`, `host_unknown` and `internal`. `GET` includes `HEAD`.\n\n\
          - **open**: everybody; **optional**: everybody, and who it is makes a difference; **session**: a session is\n  \
-         needed; **peer**: proxies in `listen.trusted_proxies`, for others the route does not exist.\n\
+         needed; **peer**: proxies in `listen.trusted_proxies`, for others the route does not exist; **signed**: whoever\n  \
+         signed the body.\n\
          - **origin**: a changing request must come from our own pages or from `login.allowed_origins`\n  \
          (`Sec-Fetch-Site`, `Origin`).\n\
          - **token**: the same, and it carries the session's CSRF token: `X-CSRF-Token`, or `csrf_token` in a form.\n\
@@ -33,6 +34,7 @@ pub(super) fn page() -> String {
             Guard::Required(kinds) if kinds == SESSION => "session",
             Guard::Required(_) => "credential",
             Guard::Peer => "peer",
+            Guard::Signed => "signed",
         };
         let csrf = match route.csrf {
             CsrfMode::Off => "",

@@ -157,6 +157,14 @@ impl Call {
         Ok(bytes)
     }
 
+    /// The body byte for byte, of at most `limit`; whatever it says it is.
+    ///
+    /// # Errors
+    /// `payload_too_large`, `request_malformed`.
+    pub async fn raw(&self, limit: usize) -> Result<Bytes, Denial> {
+        read_whole(self.take_body().ok_or(Reason::Internal)?, limit).await
+    }
+
     /// Reads a small body as JSON or form, as its content type says.
     ///
     /// # Errors
@@ -187,7 +195,11 @@ impl Call {
 }
 
 async fn read_small(body: Body) -> Result<Bytes, Denial> {
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await {
+    read_whole(body, BODY_LIMIT).await
+}
+
+async fn read_whole(body: Body, limit: usize) -> Result<Bytes, Denial> {
+    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
         Err(_) => Err(Denial::from(Reason::RequestMalformed).with_note("the body took too long")),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Reason::PayloadTooLarge.into()),
         Ok(Err(error)) => Err(Denial::from(Reason::RequestMalformed).with_note(error.to_string())),

@@ -4,13 +4,16 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use doorward_core::{decision::Denial, reason::Reason};
+use doorward_gate::license::{BreakerState, FaultKind, FileStatus, LicenseStatus};
 use http::{Response, StatusCode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     Server,
     call::{self, Call},
+    session::rfc3339,
 };
+use crate::local_license::LocalLicense;
 
 /// `GET /healthz`: the process answers. No neighbour is asked.
 pub fn healthz() -> Response<Body> {
@@ -62,10 +65,18 @@ pub fn deep(server: &Server) -> Response<Body> {
             })
         })
         .collect();
+    let license = server.gate.licenses().map(|licenses| licenses.status());
+    let license_is_up = license.as_ref().is_none_or(|license| license.breaker == BreakerState::Closed);
+    let file = match server.local_license.load().as_deref() {
+        Some(LocalLicense::File(file)) => Some(file.status()),
+        Some(LocalLicense::Relay(_)) | None => None,
+    };
     let shared = server.shared.status();
     let shared_is_up = shared.as_ref().is_none_or(|shared| shared.problem.is_none());
-    let is_well =
-        store_is_up && shared_is_up && server.gate.issuers().status(now).iter().all(|issuer| issuer.keys.keys > 0);
+    let is_well = store_is_up
+        && shared_is_up
+        && license_is_up
+        && server.gate.issuers().status(now).iter().all(|issuer| issuer.keys.keys > 0);
     let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     call::json(
         status,
@@ -83,8 +94,34 @@ pub fn deep(server: &Server) -> Response<Body> {
                 "blocked": shared.members,
                 "unanswered": shared.failed,
             })),
+            "license": license.map(|license| license_json(&license, file.as_ref())),
             "policy_version": server.gate.policy().version,
             "open_sockets": server.proxy.open_sockets(),
         }),
     )
+}
+
+fn license_json(status: &LicenseStatus, file: Option<&FileStatus>) -> Value {
+    let (state, asked_in) = match status.breaker {
+        BreakerState::Closed => ("answers", None),
+        BreakerState::Open(pause) => ("failed", Some(pause.as_secs())),
+        BreakerState::Trial => ("failed", Some(0)),
+    };
+    let faults: Map<String, Value> =
+        FaultKind::ALL.iter().map(|kind| (kind.as_str().to_owned(), status.faults[*kind as usize].into())).collect();
+    let fault = status.last_fault.as_ref();
+    json!({
+        "provider": status.provider,
+        "state": state,
+        "asked_again_in_seconds": asked_in,
+        "answered_at": status.answered_at.map(rfc3339),
+        "last_fault": fault.map(|(at, fault)| json!({ "at": rfc3339(*at), "kind": fault.kind.as_str(), "note": fault.note })),
+        "questions": status.questions,
+        "answers": status.answers,
+        "faults": faults,
+        "under_way": status.under_way,
+        "file": file.map(|file| json!({
+            "name": file.file, "ends_at": file.ends_at.map(rfc3339), "problem": file.problem,
+        })),
+    })
 }

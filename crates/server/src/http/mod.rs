@@ -12,6 +12,7 @@ pub mod front;
 pub mod guard;
 pub mod harden;
 pub mod health;
+pub mod license;
 pub mod login;
 pub mod openapi;
 pub mod password;
@@ -22,6 +23,7 @@ pub mod routes;
 pub mod session;
 pub mod sessions;
 mod site;
+pub mod webhooks;
 
 use std::{
     net::SocketAddr,
@@ -29,7 +31,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::body::Body;
 use doorward_core::{
     csrf,
@@ -41,7 +43,10 @@ use doorward_core::{
 };
 use doorward_gate::{
     assertion::Assertions,
-    flow::{email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth, sign_in::SignIn},
+    flow::{
+        email_change::EmailChanges, password::PasswordSignIn, re_auth::ReAuth, sign_in::SignIn,
+        webhook::LicenseWebhooks,
+    },
     gate::Gate,
 };
 use futures_util::FutureExt as _;
@@ -54,6 +59,7 @@ use self::{
     routes::{Found, Handler, Route},
 };
 use crate::{
+    local_license::LocalLicense,
     proxy::Proxy,
     shared::Shared,
     telemetry::{Methods, Metrics},
@@ -74,6 +80,10 @@ pub struct Server {
     pub methods: Arc<Methods>,
     /// Changes mail addresses.
     pub emails: EmailChanges,
+    /// Hears of licenses from their provider.
+    pub webhooks: LicenseWebhooks,
+    /// The license file or lease, with provider `file`.
+    pub local_license: ArcSwapOption<LocalLicense>,
     /// Signs identity assertions.
     pub assertions: Assertions,
     /// Carries requests to apps.
@@ -206,6 +216,9 @@ impl Server {
             Handler::ConfirmEmail => people::confirm(call, route.guard).await,
             Handler::FirstAdminPage => first_admin::page(&call).await,
             Handler::FirstAdmin => first_admin::claim(call).await,
+            Handler::ProfileLicense => license::profile(&call, caller).await,
+            Handler::HubWebhook => webhooks::hub(call).await,
+            Handler::KeygenWebhook => webhooks::keygen(call).await,
             Handler::Check(dialect) => check::check(call, dialect, rest).await,
             Handler::AssertionJwks => docs::assertion_jwks(&call),
             Handler::OpenApi => docs::openapi(&call),

@@ -12,6 +12,8 @@ use doorward_core::{
 
 pub use lookup::{Found, find};
 
+use super::webhooks;
+
 /// Who may call a route of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {
@@ -23,6 +25,8 @@ pub enum Guard {
     Required(CredentialSet),
     /// Proxies in `listen.trusted_proxies`; for others the route does not exist.
     Peer,
+    /// Whoever signed the body; browsers have nothing here, so there are no cookies to protect.
+    Signed,
 }
 
 /// What answers a route.
@@ -52,6 +56,9 @@ pub enum Handler {
     ConfirmEmail,
     FirstAdminPage,
     FirstAdmin,
+    ProfileLicense,
+    HubWebhook,
+    KeygenWebhook,
     Check(Dialect),
     AssertionJwks,
     OpenApi,
@@ -130,6 +137,21 @@ const REVOKE: Route = Route {
     ],
     ..PLAIN
 };
+
+/// What a license provider calls.
+const WEBHOOK: Route = Route { methods: &["POST"], guard: Guard::Signed, ..PLAIN };
+
+const WEBHOOK_REFUSALS: &[Reason] = &[
+    Reason::WebhookDisabled,
+    Reason::WebhookMissingSignature,
+    Reason::WebhookBadTimestamp,
+    Reason::WebhookBadSignature,
+    Reason::WebhookStale,
+    Reason::WebhookBadPayload,
+    Reason::PayloadTooLarge,
+    Reason::RateLimited,
+    Reason::StoreUnavailable,
+];
 
 /// Forward-auth in a proxy's dialect.
 const fn check(dialect: Dialect, path: &'static str, summary: &'static str) -> Route {
@@ -467,6 +489,38 @@ pub const ROUTES: &[Route] = &[
         ],
         ..PLAIN
     },
+    Route {
+        handler: Handler::ProfileLicense,
+        path: "/profile/license",
+        guard: Guard::Required(ANY_CREDENTIAL),
+        summary: "The license that counts for the caller. Never refused for want of one",
+        answers: &[(
+            200,
+            "`{status, license_id, checked_at, expires_at, grace_until, entitlements}`; `status` is `active`, `expiring`, \
+             `expired`, `suspended`, `banned`, `none` or `unknown`, times are RFC 3339 or null",
+        )],
+        refusals: &[Reason::NoCredential, Reason::RateLimited, Reason::StoreUnavailable, Reason::KeysUnavailable],
+        ..PLAIN
+    },
+    Route {
+        handler: Handler::HubWebhook,
+        path: "/webhooks/license/titanium",
+        summary: "Provider `jwt` says what a license is now: `{subject, license_status, license_id?, id?, seq?}`, with \
+                  `X-Titanium-Timestamp` (Unix seconds, within 5 minutes) and `X-Titanium-Signature: sha256=` and the \
+                  hex of HMAC-SHA256 over `{timestamp}.{body}`",
+        answers: &[(200, "`{\"ok\":true}`; with `noop` where nothing changed: `unknown_subject`, `repeated`, `older`")],
+        refusals: WEBHOOK_REFUSALS,
+        ..WEBHOOK
+    },
+    Route {
+        handler: Handler::KeygenWebhook,
+        path: webhooks::KEYGEN,
+        summary: "Provider `keygen` says that something happened: Keygen's webhook, signed by the account's key over \
+                  `license.webhook_url`. The license is asked for again; the payload itself changes nothing",
+        answers: &[(200, "`{\"ok\":true}`; with `noop` where nobody is asked: `unknown_license`, `repeated`")],
+        refusals: WEBHOOK_REFUSALS,
+        ..WEBHOOK
+    },
     check(Dialect::Nginx, "/check/nginx", "Forward-auth for nginx `auth_request`: answers 2xx, 401 or 403 only"),
     check(Dialect::Caddy, "/check/caddy", "Forward-auth for Caddy"),
     check(Dialect::Traefik, "/check/traefik", "Forward-auth for Traefik"),
@@ -511,7 +565,8 @@ mod tests {
     #[test]
     fn every_changing_route_says_how_it_is_protected_from_other_sites() {
         for route in ROUTES {
-            assert!(!route.changes() || route.csrf != CsrfMode::Off, "{}", route.path);
+            let is_signed = route.guard == Guard::Signed;
+            assert!(!route.changes() || is_signed || route.csrf != CsrfMode::Off, "{}", route.path);
             // A token belongs to a session, so only a route that asks for one can check it.
             assert!(route.csrf != CsrfMode::Token || matches!(route.guard, Guard::Required(_)), "{}", route.path);
             assert!(!route.recent_auth || matches!(route.guard, Guard::Required(_)), "{}", route.path);

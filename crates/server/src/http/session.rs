@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{
     call::{self, Call},
-    login,
+    license, login,
     respond::Want,
     routes::Guard,
 };
@@ -35,7 +35,7 @@ pub async fn caller(call: &Call, guard: Guard) -> Result<Decision, Denial> {
     let rule = match guard {
         Guard::Optional(kinds) => call.site.optional(kinds),
         // Those of a route that asks for a credential were judged before its handler.
-        Guard::Open | Guard::Required(_) | Guard::Peer => call.site.optional(CredentialSet::NONE),
+        Guard::Open | Guard::Required(_) | Guard::Peer | Guard::Signed => call.site.optional(CredentialSet::NONE),
     };
     let decision = call.server.gate.peek(&call.facts(), rule).await;
     match &decision.outcome {
@@ -138,6 +138,8 @@ pub async fn whoami(call: Call, guard: Guard) -> Response<Body> {
 async fn profile(call: &Call) -> Option<Response<Body>> {
     let entry = call.server.gate.session_record(presented(call)?).await.ok()??;
     let limits = call.server.gate.policy().sessions;
+    // A store that is away hides the license, not the page.
+    let license = license::of(call, &entry.principal).await.ok().flatten();
     let html = pages::profile(
         &call.site.pages,
         &pages::Profile {
@@ -149,6 +151,7 @@ async fn profile(call: &Call) -> Option<Response<Body>> {
             idle_expires_at: entry.last_used_at().plus(limits.idle),
             expires_at: entry.session.expires_at,
             client: Some(call.client.ip),
+            license: license.as_ref().map(license::for_page),
         },
     );
     Some(call::page(StatusCode::OK, html))

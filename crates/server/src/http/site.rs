@@ -103,7 +103,7 @@ impl OwnRules {
         let mut keys = vec![OwnKey::optional(CredentialSet::NONE)];
         for route in ROUTES {
             let key = match route.guard {
-                Guard::Open | Guard::Peer => continue,
+                Guard::Open | Guard::Peer | Guard::Signed => continue,
                 Guard::Optional(kinds) => OwnKey::optional(kinds),
                 Guard::Required(kinds) => OwnKey::required(route, kinds),
             };
@@ -130,7 +130,7 @@ impl Site {
     pub fn required(&self, route: &Route) -> Option<&Arc<Rule>> {
         match route.guard {
             Guard::Required(kinds) => self.own_rules.find(OwnKey::required(route, kinds)),
-            Guard::Open | Guard::Optional(_) | Guard::Peer => None,
+            Guard::Open | Guard::Optional(_) | Guard::Peer | Guard::Signed => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod cutover;
+pub(crate) mod license;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -79,6 +80,7 @@ pub(crate) async fn read_gauges(server: Arc<Server>, outbox: Option<Outbox>, sto
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
         }
+        license::gauge(&server.gate, metrics).await;
         let now = server.gate.clock().now();
         for issuer in server.gate.issuers().status(now) {
             show_issuer(metrics, &issuer);

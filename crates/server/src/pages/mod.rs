@@ -27,7 +27,7 @@ pub use self::{
     people::{
         ChangeEmail, ConfirmEmail, EmailAsked, FirstAdmin, change_email, confirm_email, email_asked, first_admin,
     },
-    profile::{Profile, profile},
+    profile::{Profile, ProfileLicense, profile},
     re_auth::{ReAuth, re_auth},
     sessions::{Sessions, sessions},
     sign_in::{CheckInbox, Confirm, Login, check_inbox, confirm, elsewhere, login, signed_out},

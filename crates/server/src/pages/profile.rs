@@ -30,6 +30,40 @@ pub struct Profile<'a> {
     pub expires_at: Timestamp,
     /// The client's address as derived.
     pub client: Option<IpAddr>,
+    /// The license that counts for this person, where any does.
+    pub license: Option<ProfileLicense>,
+}
+
+/// A license as its holder sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct ProfileLicense {
+    /// Its status, in the words of `GET /profile/license`.
+    pub status: &'static str,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When reading ends, where only that goes on.
+    pub grace_until: Option<Timestamp>,
+}
+
+impl ProfileLicense {
+    fn words(self) -> &'static str {
+        match self.status {
+            "active" => "active",
+            "expiring" => "active, ends soon",
+            "expired" => "has ended",
+            "suspended" => "suspended",
+            "banned" => "banned",
+            "none" => "none",
+            _ => "not known at the moment",
+        }
+    }
+}
+
+/// The same, ready for the template.
+struct ShownLicense {
+    words: &'static str,
+    end: Option<Moment>,
+    grace: Option<Moment>,
 }
 
 #[derive(Template)]
@@ -42,6 +76,7 @@ struct ProfilePage<'a> {
     proven: Option<Moment>,
     idle_end: Moment,
     end: Moment,
+    license: Option<ShownLicense>,
 }
 
 /// Who you are, how and since when you are signed in, until when, and the way out.
@@ -62,5 +97,10 @@ pub fn profile(site: &Site, page: &Profile<'_>) -> String {
         proven: (page.authenticated_at != page.created_at).then(|| moment(page.authenticated_at)),
         idle_end: moment(page.idle_expires_at.min(page.expires_at)),
         end: moment(page.expires_at),
+        license: page.license.map(|license| ShownLicense {
+            words: license.words(),
+            end: license.expires_at.map(moment),
+            grace: license.grace_until.map(moment),
+        }),
     })
 }

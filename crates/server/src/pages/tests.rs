@@ -51,6 +51,7 @@ fn profile_page(email: Option<&Email>, subject: &SubjectId) -> String {
             authenticated_at: AT.plus(Duration::from_secs(1800)),
             idle_expires_at: AT.plus(Duration::from_secs(3600)),
             expires_at: AT.plus(Duration::from_secs(604_800)),
+            license: None,
             client: Some(Ipv4Addr::LOCALHOST.into()),
         },
     )

@@ -35,6 +35,13 @@ pub struct MethodLabel {
     pub method: String,
 }
 
+/// What a provider said of a license.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// Its word; from the code.
+    pub state: &'static str,
+}
+
 /// A metric for the generated reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Described {
@@ -157,6 +164,15 @@ metrics! {
     issuer_key_changes: Family<NameLabel, Counter> = "doorward_issuer_key_changes"
         "doorward_issuer_key_changes_total" "counter"
         ["name"] "Keys that an issuer replaced under their old kid";
+    licenses: Family<StateLabel, Gauge> = "doorward_licenses" "doorward_licenses" "gauge"
+        ["state"] "Licenses that are known, by what their provider said: active, active_beyond_expiry, expired, suspended, \
+         banned, none, invalid";
+    license_provider_up: Gauge = "doorward_license_provider_up" "doorward_license_provider_up" "gauge"
+        [""] "1 while the license provider answers, 0 while it is left alone after a failure; -1 without one";
+    license_questions: Family<NameLabel, Counter> = "doorward_license_questions" "doorward_license_questions_total"
+        "counter" ["name"] "Questions to the license provider by outcome: answered, unavailable, untrusted, misconfigured";
+    license_files: Family<NameLabel, Counter> = "doorward_license_files" "doorward_license_files_total" "counter"
+        ["name"] "License files that were put in place, by what became of them: taken, refused";
     store_up: Gauge = "doorward_store_up" "doorward_store_up" "gauge"
         [""] "1 while the store answers";
     policy_version: Gauge = "doorward_policy_version" "doorward_policy_version" "gauge"
@@ -238,6 +254,9 @@ mod tests {
             family.get_or_create(&MethodLabel { method: "session".to_owned() }).inc();
         }
         metrics.issuer_key_changes.get_or_create(&label).inc();
+        metrics.license_questions.get_or_create(&label).inc();
+        metrics.license_files.get_or_create(&label).inc();
+        metrics.licenses.get_or_create(&StateLabel { state: "active" }).set(1);
         let gauges = [
             &metrics.issuer_keys,
             &metrics.issuer_keys_age,

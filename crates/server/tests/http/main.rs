@@ -16,6 +16,8 @@ mod hosts;
 mod issuer_outage;
 mod legacy;
 mod license;
+mod license_file;
+mod license_notices;
 mod people;
 mod process;
 mod provoke;
@@ -24,5 +26,6 @@ mod sessions;
 mod sign_in;
 mod smuggling;
 mod step_up;
+mod webhooks;
 #[allow(dead_code, reason = "a harness for all subjects; which of its verbs are in use changes with them")]
 mod world;

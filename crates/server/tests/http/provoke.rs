@@ -23,6 +23,7 @@ use doorward_gate::window::Window;
 
 use crate::door::until;
 use crate::license::{Book, Vendor};
+use crate::webhooks;
 use crate::world::{NOW, Request, Setup, World, json as body, outcome};
 
 /// How a reason shows itself.
@@ -418,12 +419,18 @@ async fn provoke(reason: Reason) -> Provoked {
             stage.ask(Request::get("/auth/check/nginx")).await
         }
 
-        Reason::WebhookDisabled
-        | Reason::WebhookMissingSignature
-        | Reason::WebhookBadTimestamp
-        | Reason::WebhookBadSignature
-        | Reason::WebhookStale
-        | Reason::WebhookBadPayload => NotYet("license webhooks"),
+        Reason::WebhookDisabled => stage().await.ask(Request::new("POST", webhooks::HUB)).await,
+        Reason::WebhookMissingSignature => with_webhooks().await.ask(Request::new("POST", webhooks::HUB)).await,
+        Reason::WebhookBadTimestamp => {
+            let undated = Request::new("POST", webhooks::HUB).with("X-Titanium-Signature", "sha256=00");
+            with_webhooks().await.ask(undated).await
+        }
+        Reason::WebhookBadSignature => {
+            let altered = webhooks::signed(NOW, &json!({})).body("{ }");
+            with_webhooks().await.ask(altered).await
+        }
+        Reason::WebhookStale => with_webhooks().await.ask(webhooks::signed(NOW - 301, &json!({}))).await,
+        Reason::WebhookBadPayload => with_webhooks().await.ask(webhooks::signed(NOW, &json!({}))).await,
 
         // Too many requests for links are answered like every other one, or the answer would tell who exists.
         Reason::RateLimited => {
@@ -482,6 +489,12 @@ async fn provoke(reason: Reason) -> Provoked {
         Reason::NotFound => stage().await.ask(Request::get("/auth/nothing")).await,
         Reason::MethodNotAllowed => stage().await.ask(Request::new("DELETE", "/auth/login")).await,
     }
+}
+
+/// A stage with licenses of users, and a webhook that tells of them.
+async fn with_webhooks() -> Stage {
+    let secret = format!("license = {{ webhook_secrets = [\"{}\"] }}", webhooks::SECRET);
+    Stage::with(|setup| setup.top(&secret).license(Arc::new(webhooks::Told::default()))).await
 }
 
 /// Members that a body may have.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use doorward_core::{rule::RuleSet, time::Timestamp};
-use doorward_gate::clock::Clock;
+use doorward_gate::{clock::Clock, license};
 use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
@@ -11,7 +11,10 @@ use rustls::{
 };
 
 use super::{Finding, Status};
-use crate::config::{Config, Legacy, Provider, RootSecret, Tls};
+use crate::{
+    config::{Config, Legacy, Provider, RootSecret, Tls},
+    local_license,
+};
 
 /// A moment before which this release did not exist: a clock that says less is wrong.
 const RELEASED: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01
@@ -19,6 +22,7 @@ const RELEASED: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01
 pub(super) fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
     let mut findings = vec![self::clock(clock), data_dir(&config.data_dir), root_secret(config)];
     findings.extend(config.listen.tls.as_ref().map(tls));
+    findings.extend(license_file(config, clock.now().wall));
     findings.extend(advice(config));
     findings
 }
@@ -59,6 +63,30 @@ fn data_dir(dir: &Path) -> Finding {
         Ok(()) => Finding::ok(name, "made on the first start"),
         Err(error) => Finding::bad(Status::Wrong, name, format!("not writable: {error}"), remedy),
     }
+}
+
+/// What lies in the place of the license file, with provider `file`.
+fn license_file(config: &Config, now: Timestamp) -> Option<Finding> {
+    let license = &config.license;
+    let path = license.path.as_ref().filter(|_| license.provider == Provider::File && license.relay_url.is_none())?;
+    let name = format!("license {}", path.display());
+    let place = license::read_place(path, &local_license::expected(license, license.account_keys()), now);
+    let refused = place.problems.join("; ");
+    let remedy = "check a license file out anew for this account, product and machine, and put it in its place; \
+                  `doorward license verify FILE` says more about one";
+    Some(match place.best {
+        None if refused.is_empty() => Finding::bad(Status::Wrong, name, "there is no license file", remedy),
+        None => Finding::bad(Status::Wrong, name, refused, remedy),
+        Some((paper, file)) if paper.is_over(now) => {
+            Finding::bad(Status::Wrong, name, format!("{file}: the file has ended"), remedy)
+        }
+        Some(_) if !refused.is_empty() => Finding::bad(Status::Note, name, format!("not taken: {refused}"), remedy),
+        Some((paper, file)) => {
+            let end = [paper.observation.expires_at, paper.ends_at].into_iter().flatten().min();
+            let until = end.map_or_else(String::new, |end| format!(", until {}", super::super::output::time(end)));
+            Finding::ok(name, format!("{file} is genuine{until}"))
+        }
+    })
 }
 
 fn root_secret(config: &Config) -> Finding {

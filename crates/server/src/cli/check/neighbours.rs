@@ -7,19 +7,23 @@ use doorward_core::time::Timestamp;
 use doorward_gate::{
     clock::Clock,
     issuer::{self, Probe},
+    license::RelayProvider,
     mail::{Mailer, SmtpMailer},
 };
 use doorward_store::{Readiness, Store, StoreError, shared::SharedSet};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{super::open_store, Finding, Status};
-use crate::config::{Config, Issuer, KeySource, Mail, ResolvedApp, Shared, StoreUrl};
+use crate::config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Upstream};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
     let apps = config.resolved_apps();
     let mut checks: Vec<BoxFuture<'_, Finding>> = vec![Box::pin(store(config, clock))];
+    if let Some(url) = config.license.relay_url.as_ref().filter(|_| config.license.provider == Provider::File) {
+        checks.push(Box::pin(relay(url)));
+    }
     if let Some(settings) = &config.shared {
         checks.push(Box::pin(shared(settings)));
     }
@@ -157,6 +161,25 @@ async fn probe(issuer: &str, source: issuer::KeySource, limit: Duration, clock: 
 
 fn apart(one: Timestamp, other: Timestamp) -> Duration {
     one.since(other).max(other.since(one))
+}
+
+/// Whether a relay is there; nothing is claimed.
+async fn relay(url: &Upstream) -> Finding {
+    let name = format!("license relay {url}");
+    let health = url.as_url().join("v1/health").map_err(|error| error.to_string());
+    let answer = match health {
+        Ok(health) => RelayProvider::health(health).await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(()) => Finding::ok(name, "answers"),
+        Err(what) => Finding::bad(
+            Status::Down,
+            name,
+            what,
+            "start keygen-relay, or correct `license.relay_url`; what is known counts for `license.trust_for`",
+        ),
+    }
 }
 
 async fn app(app: &ResolvedApp) -> Finding {

@@ -1,11 +1,14 @@
 //! `explain --url`: which rule decides, and what it asks for.
 
+mod license;
+
 use std::sync::Arc;
 
 use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     decision::{Action, Denial, Freshness, Snapshot, authorize},
     id::SessionId,
+    license::Licensed,
     principal::{Authenticated, Principal, PrincipalKind, SubjectId},
     reason::Reason,
     request::{Host, RequestPath},
@@ -57,26 +60,39 @@ pub(super) async fn run(
     let asked = parse(url, config).map_err(Failure::Wrong)?;
     let rules = RuleSet::new(config.core_rules());
     let explained = explain(config, &rules, &asked, method);
-    let user = match as_user {
+    let now = clock.now().wall;
+    let found = match as_user {
         None => None,
         Some(email) => {
             let store = open_store(config, clock)?;
-            let found = find_user(&store, email).await;
+            let found = find_user(config, &store, email, now).await;
             store.close().await;
             Some(found?)
         }
     };
+    let (user, license) = found.map_or((None, None), |(user, license)| (Some(user), license));
     let verdict = match (&explained.outcome, &user) {
-        (Outcome::Rule(rule), Some(user)) => Some(judge(config, &rules.rules()[*rule], method, user, clock.now().wall)),
+        (Outcome::Rule(rule), Some(user)) => {
+            Some(judge(config, &rules.rules()[*rule], method, user, license.as_ref(), now))
+        }
         _ => None,
     };
-    let report = Report { config, rules: &rules, asked: &asked, method, explained: &explained };
+    let report =
+        Report { config, rules: &rules, asked: &asked, method, explained: &explained, license: license.as_ref(), now };
     if out.json { out.json(&report.to_json(verdict.as_ref())) } else { report.print(verdict.as_ref(), as_user, out) }
 }
 
-async fn find_user(store: &Store, email: &Email) -> Result<User, Failure> {
+/// The user, and the license that counts for them where there is a provider.
+async fn find_user(
+    config: &Config,
+    store: &Store,
+    email: &Email,
+    now: Timestamp,
+) -> Result<(User, Option<Licensed>), Failure> {
     store.wait_ready(STORE_WAIT).await?;
-    users::find(store, email).await
+    let user = users::find(store, email).await?;
+    let license = license::of(&config.license, store, &user, now).await?;
+    Ok((user, license))
 }
 
 /// Takes a URL apart without correcting it: what is judged must be what a client would send.
@@ -124,7 +140,14 @@ fn explain(config: &Config, rules: &RuleSet, asked: &Asked, method: &Method) -> 
 }
 
 /// Judges the request as `user` with a session that began now.
-fn judge(config: &Config, rule: &Rule, method: &Method, user: &User, now: Timestamp) -> Result<(), Denial> {
+fn judge(
+    config: &Config,
+    rule: &Rule,
+    method: &Method,
+    user: &User,
+    license: Option<&Licensed>,
+    now: Timestamp,
+) -> Result<(), Denial> {
     if rule.access == Access::Public {
         return Ok(());
     }
@@ -144,7 +167,7 @@ fn judge(config: &Config, rule: &Rule, method: &Method, user: &User, now: Timest
     };
     let action = Action { rule, recent_auth: config.session.recent_auth, reads: Action::is_read(method, false) };
     let revoked = user.banned_at.map(|_| Reason::UserBanned);
-    let snapshot = Snapshot { freshness: Freshness::Fresh, revoked, license: None };
+    let snapshot = Snapshot { freshness: Freshness::Fresh, revoked, license };
     authorize(Arc::new(principal), &action, &snapshot, now).map(drop)
 }
 
@@ -154,6 +177,8 @@ struct Report<'a> {
     asked: &'a Asked,
     method: &'a Method,
     explained: &'a Explained,
+    license: Option<&'a Licensed>,
+    now: Timestamp,
 }
 
 impl Report<'_> {
@@ -181,6 +206,11 @@ impl Report<'_> {
                 for (name, value) in self.demands(rule) {
                     out.line(format!("  {name:<9} {value}"))?;
                 }
+            }
+        }
+        if let Some(license) = self.license {
+            for (name, value) in license::lines(license, self.now) {
+                out.line(format!("  {name:<9} {value}"))?;
             }
         }
         match (verdict, user) {
@@ -255,6 +285,9 @@ impl Report<'_> {
                 json!({ "kind": "rule", "rule": index, "admits": admits(rule), "app": app })
             }
         };
+        if let Some(license) = self.license {
+            value["license"] = license::to_json(license);
+        }
         match verdict {
             None => {}
             Some(Ok(())) => value["as"] = json!({ "kind": "allowed" }),

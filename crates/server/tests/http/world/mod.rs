@@ -191,7 +191,7 @@ impl Setup {
         running.server.gate.store().wait_ready(PATIENCE).await.unwrap();
         until("the key ring is loaded", || running.server.gate.csrf_keys().is_some()).await;
         running.server.gate.follow().await;
-        World { running, app, issuer, mailbox, clock: self.clock, dir }
+        World { running, app, issuer, mailbox, clock: self.clock, text, license: self.license, dir }
     }
 
     fn toml(&self, dir: &Path, app: &RawUpstream, issuer: &Issuer) -> String {
@@ -243,6 +243,8 @@ pub(crate) struct World {
     pub(crate) mailbox: Mailbox,
     /// Its clock; move it with [`World::advance`].
     pub(crate) clock: Clock,
+    text: String,
+    license: Option<Arc<dyn LicenseProvider>>,
     dir: TempDir,
 }
 
@@ -286,6 +288,31 @@ impl World {
     /// Good claims of the issuer for this server, as of now.
     pub(crate) fn claims(&self) -> Value {
         self.issuer.claims("app", self.clock.now().wall.as_secs())
+    }
+
+    /// One more server over the same store, as another process of the same installation; on the same clock.
+    pub(crate) async fn replica(&self) -> Running {
+        let file = self.dir.path().join("doorward.toml");
+        let vars = BTreeMap::new();
+        let config = Config::parse(&self.text, &file, &vars).unwrap_or_else(|problems| panic!("{problems}"));
+        let host = Host {
+            clock: self.clock.clone(),
+            mailer: Some(Mailer::Memory(self.mailbox.clone())),
+            directory: None,
+            license: self.license.clone(),
+            vars,
+            is_demo: false,
+        };
+        let running = lifecycle::start(&config, host).await.unwrap();
+        running.server.gate.store().wait_ready(PATIENCE).await.unwrap();
+        until("the key ring is loaded", || running.server.gate.csrf_keys().is_some()).await;
+        running.server.gate.follow().await;
+        running
+    }
+
+    /// A program without a credential that asks another server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Caller {
+        Caller::new(address)
     }
 
     /// A program without a credential.

@@ -1,0 +1,154 @@
+//! Provider `file`: one license for the whole installation, from a file in its place or from a relay.
+
+use std::{fs, path::Path, time::Duration};
+
+use doorward_core::time::Timestamp;
+use doorward_testkit::{
+    paper::{Account, Paper},
+    relay::Relay,
+    wire::Wire,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    door::until,
+    world::{Caller, NOW, Setup, World, json as body, outcome},
+};
+
+const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
+const DAY: i64 = 86_400_000;
+
+fn paper(id: &str, issued_days_ago: i64) -> Paper {
+    Paper::new(id, NOW * 1000 - issued_days_ago * DAY)
+}
+
+async fn world(account: &Account, place: &str) -> World {
+    let license = format!(
+        "[license]\nprovider = \"file\"\n{place}\naccount = \"acct-1\"\nproduct = \"prod-1\"\npublic_keys = [\"{}\"]\n",
+        account.public_key()
+    );
+    Setup::of(&format!("{RULES}{license}")).start().await
+}
+
+fn put(path: &Path, text: &str) {
+    let unfinished = path.with_extension("tmp");
+    fs::write(&unfinished, text).unwrap();
+    fs::rename(unfinished, path).unwrap();
+}
+
+/// Waits until `caller` is answered with this status and reason.
+async fn until_outcome(caller: &mut Caller, wanted: (u16, Option<&str>)) {
+    for _ in 0..1000 {
+        if outcome(&caller.get("/x").await) == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{wanted:?} did not come to pass: {:?}", caller.get("/x").await);
+}
+
+async fn admin(world: &World, path: &str) -> String {
+    let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    Wire::ask(world.running.admin, ask).await.text()
+}
+
+async fn events(world: &World, kind: &str) -> Vec<Value> {
+    let rows = world.store().audit_tail(0, 1000).await.unwrap();
+    let of_kind = rows.iter().filter(|row| row.kind == kind);
+    of_kind.map(|row| serde_json::from_str(row.detail.as_deref().unwrap()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_license_file_that_is_put_in_its_place_counts_within_seconds_and_a_bad_one_changes_nothing() {
+    let account = Account::generate();
+    let world = world(&account, "path = \"license.lic\"").await;
+    let path = world.folder().join("license.lic");
+    let mut ada = world.browser("ada@example.com").await;
+    assert_eq!(outcome(&ada.get("/x").await), (503, Some("license_unknown")), "nobody has said anything yet");
+    let unknown = body(&ada.get("/auth/profile/license").await);
+    assert_eq!((&unknown["status"], &unknown["checked_at"]), (&json!("unknown"), &Value::Null));
+
+    let ends = NOW * 1000 + 10 * DAY;
+    let good = Paper { expiry: Some(ends), entitlements: vec!["sso", "audit"], ..paper("lic-1", 3) };
+    put(&path, &account.file(&good));
+    until_outcome(&mut ada, (200, None)).await;
+    let profile = ada.get("/auth/profile/license").await;
+    let expected = json!({
+        "status": "expiring", "license_id": "lic-1", "checked_at": "2027-01-15T08:00:00Z",
+        "expires_at": "2027-01-25T08:00:00Z", "grace_until": null, "entitlements": ["audit", "sso"],
+    });
+    assert_eq!((outcome(&profile), body(&profile)), ((200, None), expected));
+    assert_eq!(outcome(&world.anonymous().get("/auth/profile/license").await), (401, Some("no_credential")));
+    let page = ada.clone().with("Accept", "text/html").get("/auth/whoami").await.text();
+    assert!(page.contains("active, ends soon") && page.contains("25 January 2027"), "{page}");
+
+    put(&path, &Account::generate().file(&Paper { status: "BANNED", ..paper("lic-1", 1) }));
+    for _ in 0..1000 {
+        if events(&world, "license.file_refused").await.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    until("the bad file is noticed", || {
+        world.server().metrics.render().contains("doorward_license_files_total{name=\"refused\"} 2")
+    })
+    .await;
+    assert_eq!(ada.get("/x").await.status, 200, "the old one goes on");
+    let deep: Value = serde_json::from_str(&admin(&world, "/healthz/deep").await).unwrap();
+    let license = &deep["license"];
+    assert_eq!((&license["provider"], &license["file"]["name"]), (&json!("file"), &json!("license.lic")));
+    assert!(license["file"]["problem"].as_str().unwrap().contains("the signature does not fit"), "{license}");
+
+    // A process that starts now has nothing but what the store remembers, and that goes on.
+    let other = world.replica().await;
+    let mut there = world.at(other.http).with("Cookie", &ada.cookies());
+    assert_eq!(there.get("/x").await.status, 200);
+    other.stop().await;
+
+    put(&path, &account.file(&Paper { status: "SUSPENDED", expiry: Some(ends), ..paper("lic-1", 1) }));
+    until_outcome(&mut ada, (402, Some("license_suspended"))).await;
+    assert_eq!(body(&ada.get("/auth/profile/license").await)["status"], "suspended");
+    let changes = events(&world, "license.changed").await;
+    let changes: Vec<_> = changes.iter().map(|row| (row["old"].as_str(), row["new"].as_str())).collect();
+    assert_eq!(changes, [(None, Some("active")), (Some("active"), Some("suspended"))]);
+    let metrics = || world.server().metrics.render();
+    until("states are counted", || metrics().contains("doorward_licenses{state=\"suspended\"} 1")).await;
+    assert!(metrics().contains("doorward_licenses{state=\"active\"} 0"));
+    assert!(metrics().contains("doorward_license_files_total{name=\"taken\"} 2"), "{}", metrics());
+}
+
+#[tokio::test]
+async fn a_license_ends_and_reading_goes_on_for_the_grace_that_the_profile_names() {
+    let account = Account::generate();
+    let world = world(&account, "path = \"license.lic\"\ntrust_for = \"90d\"").await;
+    let ends = NOW * 1000 + DAY;
+    put(&world.folder().join("license.lic"), &account.file(&Paper { expiry: Some(ends), ..paper("lic-1", 3) }));
+    let metrics = || world.server().metrics.render();
+    until("the license is known", || metrics().contains("doorward_licenses{state=\"active\"} 1")).await;
+    world.advance(Duration::from_hours(25)).await;
+    let mut ada = world.browser("ada@example.com").await;
+    assert_eq!(ada.get("/x").await.status, 200, "it is read only");
+    let profile = body(&ada.get("/auth/profile/license").await);
+    let grace = Timestamp::from_millis(ends).plus(Duration::from_hours(7 * 24));
+    assert_eq!((&profile["status"], &profile["grace_until"]), (&json!("expired"), &json!("2027-01-23T08:00:00Z")));
+    assert_eq!(grace.as_secs(), 1_800_691_200);
+    let token = ada.cookie("__Host-doorward_csrf").unwrap().to_owned();
+    let post = crate::world::Request::new("POST", "/x").with("X-CSRF-Token", token);
+    assert_eq!(outcome(&ada.ask(post).await), (402, Some("license_expired_grace")));
+}
+
+#[tokio::test]
+async fn a_relay_leases_a_license_and_gets_it_back_when_the_server_stops() {
+    let account = Account::generate();
+    let key = "AAAAAA-BBBBBB-V3";
+    let relay = Relay::start(&[(account.encrypted(&paper("lic-1", 3), key), key.to_owned())], 60, || NOW).await;
+    let world = world(&account, &format!("relay_url = \"{}\"\nfingerprint = \"node-1\"", relay.url())).await;
+    let mut ada = world.browser("ada@example.com").await;
+    until_outcome(&mut ada, (200, None)).await;
+    assert_eq!(relay.nodes(), ["node-1"]);
+    let claimed = relay.heard().len();
+    world.advance(Duration::from_secs(31)).await;
+    until("the lease is extended", || relay.heard().len() > claimed).await;
+    world.stop().await;
+    assert!(relay.nodes().is_empty(), "{:?}", relay.heard());
+}

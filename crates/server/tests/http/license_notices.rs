@@ -1,0 +1,112 @@
+//! People are told by mail that a license ends, once for each step; and licenses that nobody asks for are asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use doorward_core::{
+    effects::Effects,
+    license::{Holder, LicenseState, Observation},
+    time::Timestamp,
+};
+use doorward_gate::license::LicenseProvider;
+
+use crate::{
+    door::until,
+    webhooks::{Told, active},
+    world::{NOW, Setup, World},
+};
+
+const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
+const DAY: Duration = Duration::from_hours(24);
+
+async fn world(provider: &Arc<Told>) -> World {
+    // Nothing is asked again by itself here: what is told stays what is known.
+    let license = "[license]\ntrust_for = \"90d\"\n";
+    Setup::of(&format!("{RULES}{license}")).license(Arc::clone(provider) as Arc<dyn LicenseProvider>).start().await
+}
+
+/// Subjects of the mails to this address that say that a license ends.
+fn told(world: &World, email: &str) -> Vec<String> {
+    let mails = world.mailbox.mails();
+    let to = mails.iter().filter(|mail| mail.to.as_str() == email && mail.subject.contains("license"));
+    to.map(|mail| mail.subject.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_user_is_told_14_and_3_days_before_and_when_the_license_has_ended_once_each() {
+    let provider = Arc::new(Told::default());
+    let world = world(&provider).await;
+    world.browser("ada@example.com").await;
+    let ada = world.store().users(None, 10).await.unwrap().remove(0);
+    world.store().link_subject(ada.id, "s1".to_owned(), Effects::default()).await.unwrap();
+    let end = Timestamp::from_secs(NOW).plus(DAY * 20);
+    let known = Observation { expires_at: Some(end), ..active("lic-1") };
+    provider.say("s1", Some(known.clone()));
+    world.gate().licenses().unwrap().observe(Holder::User(ada.id), known, None).await.unwrap();
+
+    let other = world.replica().await;
+    let mut expected: Vec<&str> = Vec::new();
+    for (days, subject) in [
+        (5, None),
+        (1, Some("Your license for app.example ends in 14 days")),
+        (5, None),
+        (6, Some("Your license for app.example ends in 3 days")),
+        (2, None),
+        (1, Some("Your license for app.example has ended")),
+        (1, None),
+    ] {
+        world.advance(DAY * days).await;
+        if let Some(subject) = subject {
+            expected.push(subject);
+            until(subject, || told(&world, "ada@example.com").len() >= expected.len()).await;
+        } else {
+            // A run that finds nothing leaves no trace; the next step shows that it told nothing.
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(told(&world, "ada@example.com"), expected);
+    }
+    // A renewed license is another matter, also for whoever was told of the old one's end.
+    let renewed = Observation { expires_at: Some(end.plus(DAY * 12)), ..active("lic-1") };
+    provider.say("s1", Some(renewed));
+    world.gate().licenses().unwrap().refresh(Holder::User(ada.id)).await.unwrap();
+    world.advance(Duration::from_hours(1)).await;
+    until("the new end is told", || told(&world, "ada@example.com").len() == 4).await;
+    let rows = world.store().audit_tail(0, 1000).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.kind == "license.notice_sent").count(), 4);
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn a_license_that_nobody_asks_about_is_asked_about_within_the_stated_time() {
+    let provider = Arc::new(Told::default());
+    let world = world(&provider).await;
+    let licenses = world.gate().licenses().unwrap();
+    let mut holders = Vec::new();
+    for number in 0..5 {
+        let user = world.user(&format!("user{number}@example.com")).await;
+        let subject = format!("s{number}");
+        world.store().link_subject(user.id, subject.clone(), Effects::default()).await.unwrap();
+        licenses.observe(Holder::User(user.id), active("lic-1"), None).await.unwrap();
+        holders.push((Holder::User(user.id), subject));
+    }
+    // Banned upstream, and no event tells of it.
+    for (_, subject) in &holders {
+        provider.say(subject, Some(Observation { state: LicenseState::Banned, ..active("lic-1") }));
+    }
+    world.advance(Duration::from_secs(3600 + 300)).await;
+    let banned = async || {
+        let mut count = 0;
+        for (holder, _) in &holders {
+            let known = world.store().license(*holder).await.unwrap().unwrap().known;
+            count += usize::from(known.observation.state == LicenseState::Banned);
+        }
+        count
+    };
+    for _ in 0..1000 {
+        if banned().await == holders.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(banned().await, holders.len());
+    assert_eq!(provider.asked(), holders.len(), "once each");
+}
