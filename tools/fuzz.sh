@@ -4,18 +4,20 @@
 #   tools/fuzz.sh                 ten minutes for each target, side by side
 #   tools/fuzz.sh --smoke         five seconds for each
 #   tools/fuzz.sh --seconds N     N seconds for each
+#   tools/fuzz.sh --in-turn       ten minutes for each, one after the other
 #   tools/fuzz.sh TARGET FILE     one input again, with a backtrace
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/needs.sh
 
 readonly TARGETS=(jws jwk_set claims request) OUT=$PWD/target/fuzz
-seconds=600
+seconds=600 in_turn=false
 case ${1:-} in
     '') ;;
     --smoke) seconds=5 ;;
     --seconds) seconds=${2:?how many seconds?} ;;
-    -*) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --in-turn) in_turn=true ;;
+    -*) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
     *) target=$1 file=${2:?which file?} ;;
 esac
 
@@ -43,6 +45,7 @@ for target in "${TARGETS[@]}"; do
         -max_total_time="$seconds" -max_len=12000 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 \
         -artifact_prefix="$OUT/findings/$target-" >"$OUT/$target.log" 2>&1 &
     pids+=($!)
+    if $in_turn; then wait $! || true; fi
 done
 failed=0
 for index in "${!TARGETS[@]}"; do
