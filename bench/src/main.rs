@@ -13,7 +13,6 @@ mod house;
 mod kept;
 mod load;
 mod outage;
-mod peers;
 mod process;
 mod proxy;
 mod report;
@@ -26,7 +25,7 @@ use std::{env, process::ExitCode};
 use report::Report;
 
 /// What can be asked for with `--only`, in the order in which it runs.
-const PARTS: [&str; 8] = ["verify", "peers", "kept", "check", "outage", "proxy", "store", "process"];
+const PARTS: [&str; 7] = ["verify", "kept", "check", "outage", "proxy", "store", "process"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -66,7 +65,6 @@ fn main() -> ExitCode {
         }
         match part {
             "verify" => verify::run(&mut report, effort),
-            "peers" => peers::run(&report),
             "kept" => runtime.block_on(kept::run(&mut report, effort)),
             "check" => runtime.block_on(check::run(&mut report, effort)),
             "outage" => runtime.block_on(outage::run(&mut report, effort)),

@@ -1,6 +1,13 @@
 //! What a verdict on a token costs beyond the signature itself.
 
-use std::{hint::black_box, io::Write as _, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    hint::black_box,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -24,7 +31,7 @@ use jsonwebtoken::{DecodingKey, Validation};
 use serde::Deserialize;
 
 use crate::{
-    Effort, house, peers,
+    Effort, house,
     report::{Report, Target, median, ratio, thread_cpu},
 };
 
@@ -133,7 +140,9 @@ fn npm_jose(algorithm: Algorithm, keys: &serde_json::Value, tokens: &[String]) -
     });
     // Beside the package, which node looks for from where the script lies.
     let script = std::fs::read_to_string(root.join("peers/jose.mjs")).map_err(|error| error.to_string())?;
-    let mut node = peers::node(&script, &root.join("../e2e"))
+    let mut node = Command::new("node")
+        .args(["--input-type=module", "--eval", &script])
+        .current_dir(root.join("../e2e"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
