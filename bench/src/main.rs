@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "the report")]
 #![allow(clippy::disallowed_methods, reason = "a bench reads clocks")]
 
+mod blocklist;
 mod check;
 mod house;
 mod kept;
@@ -25,7 +26,7 @@ use std::{env, process::ExitCode};
 use report::Report;
 
 /// What can be asked for with `--only`, in the order in which it runs.
-const PARTS: [&str; 7] = ["verify", "kept", "check", "outage", "proxy", "store", "process"];
+const PARTS: [&str; 8] = ["verify", "kept", "blocklist", "check", "outage", "proxy", "store", "process"];
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         match part {
             "verify" => verify::run(&mut report, effort),
             "kept" => runtime.block_on(kept::run(&mut report, effort)),
+            "blocklist" => runtime.block_on(blocklist::run(&mut report, effort)),
             "check" => runtime.block_on(check::run(&mut report, effort)),
             "outage" => runtime.block_on(outage::run(&mut report, effort)),
             "proxy" => runtime.block_on(proxy::run(&mut report, effort)),

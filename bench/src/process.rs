@@ -132,7 +132,7 @@ async fn memory(report: &mut Report, sessions: usize) {
 }
 
 /// Waits until the process has nothing left to do.
-async fn settled(process: u32) {
+pub(crate) async fn settled(process: u32) {
     let mut last = load::cpu_of(process);
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(300)).await;
