@@ -86,6 +86,17 @@ impl AccountKeys {
         self.find(algorithm).is_some()
     }
 
+    /// Algorithms for which both hold a key, and not the same one.
+    pub fn differing(&self, other: &Self) -> Vec<Algorithm> {
+        let differs = |algorithm: &Algorithm| match (self.find(*algorithm), other.find(*algorithm)) {
+            (Some(AccountKey::Ed25519(a)), Some(AccountKey::Ed25519(b)))
+            | (Some(AccountKey::EcdsaP256(a)), Some(AccountKey::EcdsaP256(b))) => a.as_ref() != b.as_ref(),
+            (Some(AccountKey::Rsa { public: a, .. }), Some(AccountKey::Rsa { public: b, .. })) => a != b,
+            _ => false,
+        };
+        Algorithm::ALL.iter().copied().filter(differs).collect()
+    }
+
     fn find(&self, algorithm: Algorithm) -> Option<&AccountKey> {
         self.0.iter().find(|key| match key {
             AccountKey::Ed25519(_) => algorithm == Algorithm::Ed25519,

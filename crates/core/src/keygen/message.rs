@@ -91,6 +91,11 @@ pub fn verify_message(
     Ok(Signed { at, algorithm })
 }
 
+/// When a message says that it was signed; nothing of it is verified. For telling people how far two clocks are apart.
+pub fn claimed_date(headers: &HeaderMap) -> Option<Timestamp> {
+    parse_date(either(headers, [&KEYGEN_DATE, &http::header::DATE], "Date").ok()?)
+}
+
 /// `Thu, 09 Feb 2023 21:20:13 GMT` (RFC 9110 §5.6.7, the preferred form alone).
 fn parse_date(text: &str) -> Option<Timestamp> {
     let at = rfc2822::DateTimeParser::new().parse_timestamp(text.strip_suffix(" GMT").map(|_| text)?).ok()?;

@@ -5,6 +5,7 @@
 //! nothing. Nothing here looks at a clock except to judge a time that it is given, and nothing here
 //! says whether a license is usable: that is derived from what was read.
 
+mod account;
 mod account_key;
 mod dataset;
 mod license_file;
@@ -15,11 +16,12 @@ mod resource;
 
 use std::fmt;
 
+pub use account::{ApiError, User, read_account_keys, read_entitlements};
 pub use account_key::{AccountKeys, PinProblem};
 pub use dataset::Dataset;
 pub use license_file::{Document, FileKind, LicenseFile, MAX_FILE_BYTES, Sealed};
 pub use license_key::{MAX_KEY_BYTES, Scheme, verify_key};
-pub use message::{Message, Signed, verify_message};
+pub use message::{Message, Signed, claimed_date, verify_message};
 pub use notice::{MAX_NOTICE_BYTES, Notice};
 pub use resource::{License, Validation};
 

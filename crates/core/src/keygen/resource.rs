@@ -58,12 +58,21 @@ impl License {
         data.license(document.included)
     }
 
+    /// Reads a document whose `data` is a list of licenses; nothing is said of their entitlements.
+    ///
+    /// # Errors
+    /// [`Problem::Malformed`].
+    pub fn read_list(json: &str) -> Result<Vec<Self>, Problem> {
+        let licenses = list(json)?.into_iter();
+        licenses.map(|resource| resource.license(Vec::new())).collect()
+    }
+
     /// Reads the license inside a file. In a machine file it is among what is included.
     ///
     /// # Errors
     /// [`Problem::Malformed`], also where a machine file was made without `include=license`.
     pub fn of_document(document: &Document) -> Result<Self, Problem> {
-        let Body { data, included, .. } =
+        let Body { data, included, .. }: Body =
             serde_json::from_str(document.json.get()).map_err(|_| Problem::Malformed("the document"))?;
         let data = data.ok_or(Problem::Malformed("`data`"))?;
         if data.kind == "licenses" {
@@ -139,9 +148,21 @@ impl Validation {
     }
 }
 
+/// The resources of a document whose `data` is a list.
+pub(super) fn list(json: &str) -> Result<Vec<Resource>, Problem> {
+    let document: Body<Vec<Resource>> = serde_json::from_str(json).map_err(|_| Problem::Malformed("the document"))?;
+    document.data.ok_or(Problem::Malformed("`data`"))
+}
+
+/// The resource of a document whose `data` is one.
+pub(super) fn single(json: &str) -> Result<Resource, Problem> {
+    let document: Body = serde_json::from_str(json).map_err(|_| Problem::Malformed("the document"))?;
+    document.data.ok_or(Problem::Malformed("`data`"))
+}
+
 #[derive(Deserialize)]
-struct Body {
-    data: Option<Resource>,
+struct Body<D = Resource> {
+    data: Option<D>,
     #[serde(default)]
     included: Vec<Resource>,
     meta: Option<Meta>,
@@ -156,21 +177,22 @@ struct Meta {
 }
 
 #[derive(Deserialize)]
-struct Resource {
+pub(super) struct Resource {
     #[serde(rename = "type")]
-    kind: String,
-    id: String,
+    pub(super) kind: String,
+    pub(super) id: String,
     #[serde(default)]
-    attributes: Attributes,
+    pub(super) attributes: Attributes,
     #[serde(default)]
     relationships: Relationships,
 }
 
 #[derive(Default, Deserialize)]
-struct Attributes {
+pub(super) struct Attributes {
     expiry: Option<String>,
-    status: Option<String>,
-    code: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) code: Option<String>,
+    pub(super) email: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
