@@ -119,7 +119,8 @@ impl Inner {
 
     /// What the provider has for the address of a pending user; `None` where nobody can tell now.
     async fn subject_of(&self, user: &User) -> Option<String> {
-        let directory = self.directory.as_ref()?;
+        let directory = self.directory.load_full();
+        let directory = directory.as_ref().as_ref()?;
         if user.link_status != Some(LinkStatus::PendingVerify) || user.candidate_subject.is_none() {
             return None;
         }

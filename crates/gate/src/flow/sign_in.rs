@@ -157,7 +157,7 @@ pub(super) struct Inner {
     pub(super) ring: Ring,
     pub(super) clock: Clock,
     pub(super) limits: Arc<dyn Limits>,
-    pub(super) directory: Option<Arc<dyn SubjectDirectory>>,
+    pub(super) directory: ArcSwap<Option<Arc<dyn SubjectDirectory>>>,
     pub(super) notes: Notes,
     queue: Queue,
 }
@@ -175,6 +175,7 @@ impl SignIn {
         let (queue, jobs) = Queue::new();
         let notes = Notes::new(store.clone(), &clock);
         let config = ArcSwap::from_pointee(config);
+        let directory = ArcSwap::from_pointee(directory);
         let inner = Arc::new(Inner { config, store, ring, clock, limits, directory, notes, queue });
         (Self(Arc::clone(&inner)), LinkWorker::new(inner, jobs))
     }
@@ -186,6 +187,11 @@ impl SignIn {
     /// Takes new settings; links that are out keep the end that they were made with.
     pub fn configure(&self, config: SignInConfig) {
         self.0.config.store(Arc::new(config));
+    }
+
+    /// Takes another directory, or none.
+    pub fn use_directory(&self, directory: Option<Arc<dyn SubjectDirectory>>) {
+        self.0.directory.store(Arc::new(directory));
     }
 
     /// What became of the requests for links.

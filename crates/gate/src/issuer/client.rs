@@ -52,7 +52,7 @@ impl Clients {
 /// Names are resolved, checked and connected to in one go: what was checked is what is connected to, whatever the
 /// name says a moment later.
 #[derive(Debug)]
-struct Pinned;
+pub(crate) struct Pinned;
 
 impl Resolve for Pinned {
     fn resolve(&self, name: Name) -> Resolving {
@@ -61,7 +61,8 @@ impl Resolve for Pinned {
             let usable: Vec<_> = found.iter().copied().filter(|found| is_usable(name.as_str(), found.ip())).collect();
             if usable.is_empty() {
                 let found: Vec<_> = found.iter().map(|found| found.ip().to_string()).collect();
-                let what = format!("{} stands for {}, where no issuer may be", name.as_str(), found.join(", "));
+                let what =
+                    format!("{} stands for {}, where no neighbour of ours may be", name.as_str(), found.join(", "));
                 return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, what).into());
             }
             let usable: Addrs = Box::new(usable.into_iter());
@@ -116,6 +117,6 @@ mod tests {
         let Ok(addresses) = resolve("localhost").await else { panic!("localhost is not known here") };
         assert!(addresses.into_iter().all(|address| address.ip().is_loopback()));
         let refused = resolve("169.254.169.254").await.err().expect("refused");
-        assert!(refused.to_string().contains("where no issuer may be"), "{refused}");
+        assert!(refused.to_string().contains("where no neighbour of ours may be"), "{refused}");
     }
 }

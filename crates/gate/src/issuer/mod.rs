@@ -4,7 +4,7 @@
 //! that may be signed with a key unknown here waits, for one fetch shared with everybody else. What may be
 //! fetched when is decided by [`doorward_core::keys`].
 
-mod client;
+pub(crate) mod client;
 mod discovery;
 mod event;
 mod keeper;

@@ -17,6 +17,10 @@ mod breaker;
 mod file;
 mod held;
 mod highest;
+#[cfg(feature = "keygen")]
+mod http;
+#[cfg(feature = "keygen")]
+pub mod keygen;
 mod look;
 mod open;
 #[cfg(feature = "keygen")]
@@ -25,6 +29,8 @@ mod provider;
 #[cfg(feature = "keygen")]
 mod relay;
 mod status;
+#[cfg(feature = "keygen")]
+pub mod trouble;
 
 use std::{
     fmt,
@@ -48,6 +54,7 @@ use crate::{
 #[cfg(feature = "keygen")]
 pub use self::{
     file::{FileListener, FileNews, FileProvider, FileStatus, Place, read_place},
+    http::{ConnectionError, Endpoint},
     paper::{Expected, Paper, Unusable},
     relay::{RelayOptions, RelayProvider},
 };
