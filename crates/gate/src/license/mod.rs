@@ -20,6 +20,8 @@ mod highest;
 #[cfg(feature = "keygen")]
 mod http;
 #[cfg(feature = "keygen")]
+pub mod jwt;
+#[cfg(feature = "keygen")]
 pub mod keygen;
 mod look;
 mod open;

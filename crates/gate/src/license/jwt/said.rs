@@ -1,0 +1,168 @@
+//! What a hub's answer says.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use doorward_core::{
+    decision::Denial,
+    keygen::Validation,
+    license::{LicenseState, Observation},
+    reason::Reason,
+    time::Timestamp,
+    token::Claims,
+};
+use serde::Deserialize;
+
+use crate::{
+    issuer::VerifiedToken,
+    license::{
+        provider::{FaultKind, ProviderFault},
+        trouble::Trouble,
+    },
+};
+
+/// Most entitlements that are read of a token.
+const MAX_ENTITLEMENTS: usize = 1000;
+
+/// The body of an answer.
+pub(super) enum Answer {
+    /// A license JWT, of which nothing is proven yet.
+    Token(String),
+    /// No: that needs no token.
+    Refused(Observation),
+}
+
+impl Answer {
+    /// # Errors
+    /// What says yes without a token, and what says nothing.
+    pub(super) fn read(json: &str) -> Result<Self, Trouble> {
+        #[derive(Deserialize)]
+        struct Body {
+            meta: Meta,
+        }
+        #[derive(Deserialize)]
+        struct Meta {
+            token: Option<String>,
+        }
+        let body: Body = serde_json::from_str(json).map_err(|_| Trouble::Shape("`meta`"))?;
+        if let Some(token) = body.meta.token {
+            return Ok(Self::Token(token));
+        }
+        let validation = Validation::read(json).map_err(Trouble::shape)?;
+        if validation.is_valid {
+            return Err(Trouble::Shape("`meta.token`"));
+        }
+        Ok(Self::Refused(validation.observe()))
+    }
+}
+
+/// What a license JWT says whose signature fits.
+pub(super) enum Said {
+    Good(Arc<VerifiedToken>, LicenseState),
+    /// It is over; since then.
+    Expired(Option<Timestamp>),
+    /// It is for something else.
+    Other,
+}
+
+impl Said {
+    /// # Errors
+    /// What proves nothing about a license: a token that cannot be verified, that is of another issuer, or whose word for
+    /// its status is unknown here.
+    pub(super) fn read(
+        token: &str,
+        verdict: Result<Arc<VerifiedToken>, Denial>,
+        issuer: &str,
+        product: Option<&str>,
+    ) -> Result<Self, ProviderFault> {
+        let verified = match verdict {
+            Ok(verified) => verified,
+            Err(denial) => {
+                return match denial.reason {
+                    // The signature was found to fit before any claim was looked at.
+                    Reason::TokenExpired => Ok(Self::Expired(stated_end(token))),
+                    Reason::TokenWrongAudience | Reason::TokenMissingClaim | Reason::TokenInvalidClaim => {
+                        Ok(Self::Other)
+                    }
+                    reason => {
+                        let kind = match reason {
+                            Reason::KeysUnavailable => FaultKind::Unavailable,
+                            _ => FaultKind::Untrusted,
+                        };
+                        Err(ProviderFault::new(kind, format!("the license JWT is not believed: {}", reason.code())))
+                    }
+                };
+            }
+        };
+        if *verified.issuer != *issuer {
+            let note = format!("the license JWT is of the issuer {:?}, not of {issuer:?}", verified.issuer);
+            return Err(ProviderFault::new(FaultKind::Untrusted, note));
+        }
+        if product.is_some_and(|product| !verified.claims.audience.iter().any(|audience| audience == product)) {
+            return Ok(Self::Other);
+        }
+        match state(&verified.claims) {
+            Some(state) => Ok(Self::Good(verified, state)),
+            None => Err(Trouble::Shape("the status in the license JWT").into()),
+        }
+    }
+
+    /// `subject`: whom the license must be about, `Some(None)` where nobody knows; `None` where it may be about anybody.
+    pub(super) fn observe(self, subject: Option<Option<&str>>, now: Timestamp) -> Observation {
+        let bare = |state, expires_at, observed_at| Observation {
+            state,
+            license_id: None,
+            expires_at,
+            entitlements: BTreeSet::new(),
+            observed_at,
+        };
+        match self {
+            Self::Expired(end) => bare(LicenseState::Expired, end, now),
+            Self::Other => bare(LicenseState::Invalid, None, now),
+            Self::Good(token, state) => {
+                let claims = &token.claims;
+                let observed_at = claims.issued_at.unwrap_or(now);
+                let is_theirs = subject.is_none_or(|subject| subject.is_some() && subject == claims.subject.as_deref());
+                if !is_theirs {
+                    return bare(LicenseState::Invalid, None, observed_at);
+                }
+                let entitlements = entitlements(claims);
+                Observation { entitlements, ..bare(state, claims.expires_at, observed_at) }
+            }
+        }
+    }
+}
+
+/// The state that a token claims; none claimed means active (B52). `None`: a word that is unknown here.
+fn state(claims: &Claims) -> Option<LicenseState> {
+    if claims.more.raw("status").is_none() {
+        return Some(LicenseState::Active);
+    }
+    let word = claims.more.str("status")?;
+    match word.to_ascii_lowercase().as_str() {
+        "active" | "valid" | "expiring" | "inactive" => Some(LicenseState::Active),
+        "expired" => Some(LicenseState::Expired),
+        "suspended" => Some(LicenseState::Suspended),
+        "banned" => Some(LicenseState::Banned),
+        "none" => Some(LicenseState::None),
+        "invalid" => Some(LicenseState::Invalid),
+        _ => None,
+    }
+}
+
+fn entitlements(claims: &Claims) -> BTreeSet<String> {
+    let listed = claims.more.raw("entitlements").and_then(|raw| serde_json::from_str::<Vec<String>>(raw).ok());
+    listed.unwrap_or_default().into_iter().take(MAX_ENTITLEMENTS).collect()
+}
+
+/// `exp` of a token whose signature is known to fit.
+fn stated_end(token: &str) -> Option<Timestamp> {
+    #[derive(Deserialize)]
+    struct End {
+        exp: f64,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let End { exp } = serde_json::from_slice(&payload).ok()?;
+    // Within what `Timestamp` counts; the check of the claims refused everything else.
+    Some(Timestamp::from_millis((exp * 1000.0) as i64))
+}
