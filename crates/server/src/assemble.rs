@@ -13,7 +13,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     flow::{
-        LinkWorker,
+        LinkWorker, SubjectDirectory,
         sign_in::{SignIn, SignInConfig, SignInParts},
     },
     issuer::{IssuerParts, Issuers, Listener},
@@ -137,7 +137,13 @@ pub(crate) fn sign_in_config(config: &Config) -> SignInConfig {
 }
 
 /// The sign-in and its worker.
-pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, host: &Host) -> (SignIn, LinkWorker) {
+pub(crate) fn sign_in(
+    config: &Config,
+    store: &Store,
+    ring: &Ring,
+    host: &Host,
+    directory: Option<Arc<dyn SubjectDirectory>>,
+) -> (SignIn, LinkWorker) {
     let is_demo = host.is_demo;
     // In the demo everybody is the same client, and somebody who tries things out asks often.
     let limits = MemoryLimits::with(&host.clock, |limit| match limit {
@@ -149,7 +155,7 @@ pub(crate) fn sign_in(config: &Config, store: &Store, ring: &Ring, host: &Host) 
         ring: ring.clone(),
         clock: host.clock.clone(),
         limits: Arc::new(limits),
-        directory: host.directory.clone(),
+        directory,
     };
     SignIn::new(sign_in_config(config), parts)
 }

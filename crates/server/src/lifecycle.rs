@@ -182,7 +182,8 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     gate.use_licenses(licenses.map_err(|error| misconfigured(&error))?);
     let ring = Ring::new(root, store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
-    let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host);
+    let directory = license::directory(config, &host, &gate.issuers()).map_err(|error| misconfigured(&error))?;
+    let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host, directory);
     let limits: Arc<dyn Limits> = Arc::new(MemoryLimits::new(&host.clock));
     let parts = || (store.clone(), ring.clone(), host.clock.clone(), Arc::clone(&limits));
     let (kept, keys, clock, counters) = parts();
@@ -296,6 +297,7 @@ impl Running {
         let local = local.map_err(|error| ReloadError::Assemble(anyhow::anyhow!(error)))?;
         let licenses = license::parts(&config, &self.host, &assembled.issuers, local.as_ref());
         let licenses = licenses.map_err(ReloadError::Assemble)?;
+        let directory = license::directory(&config, &self.host, &assembled.issuers).map_err(ReloadError::Assemble)?;
         let shared = self.server.shared.take(&config, &self.server.gate);
         shared.map_err(|error| ReloadError::Assemble(anyhow::anyhow!("shared.url: {error}")))?;
         assembled.issuers.start();
@@ -307,6 +309,7 @@ impl Running {
         let sign_in = assemble::sign_in_config(&config);
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);
+        self.server.sign_in.use_directory(directory);
         self.note(EventKind::PolicyChanged);
         tracing::info!(version, "took the new configuration");
         Ok(version)

@@ -3,7 +3,7 @@
 //! Asking for it stops the start: a key that is accepted and ignored would be worse than none. A
 //! feature that lands removes its line here.
 
-use super::{license::Provider, read::Reader, root::Settings};
+use super::{read::Reader, root::Settings};
 
 pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     let mut asked: Vec<(String, &str)> = Vec::new();
@@ -12,9 +12,6 @@ pub(super) fn check(settings: &Settings, cx: &mut Reader<'_>) {
     }
     if settings.shared.as_ref().is_some_and(|shared| shared.blocklist_set.is_none()) {
         asked.push(("shared".into(), "Redis for anything but `blocklist_set`"));
-    }
-    if matches!(settings.license.provider, Provider::Keygen | Provider::Jwt) {
-        asked.push(("license.provider".into(), "this license provider"));
     }
     for (key, feature) in asked {
         cx.problem_in(&key, format!("not available in this release: {feature}"), format!("remove `{key}`"));

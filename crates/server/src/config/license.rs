@@ -8,7 +8,7 @@ use super::{
     key::settings,
     read::Reader,
     scalar::{Scalar, SecretText, scalar_field, words},
-    urls::{RemoteUrl, Upstream},
+    urls::{HostName, RemoteUrl, Upstream, is_loopback},
 };
 
 settings! {
@@ -16,13 +16,18 @@ settings! {
     pub struct License check License::check {
         /// `keygen`, `jwt` (license JWTs and an HMAC webhook), `file` (one for the installation), `none`.
         provider: Provider = default "none";
-        /// Provider `keygen`: base URL of its API.
-        api_url: RemoteUrl = optional "https://license.example.com";
-        /// Provider `keygen`: account.
-        account: String = optional "demo";
-        /// Provider `keygen`: product.
-        product: String = optional "app";
-        /// Provider `keygen`: API token.
+        /// Providers `keygen` and `jwt`: where its API is; https, or http on loopback or with `allow_http`.
+        api_url: Upstream = optional "https://license.example.com";
+        /// Providers `keygen` and `jwt`: the host that the server answers for (its `KEYGEN_HOST`), where `api_url` has
+        /// another one, such as its name inside a private network. It is then told that requests came over TLS.
+        host: HostName = optional "license.example.com";
+        /// Whether `api_url` may be http on a network: the token goes over it in the clear.
+        allow_http: bool = default false;
+        /// Providers `keygen` and `jwt`: account; for Keygen its id, a UUID, since that is what signatures name.
+        account: String = optional "1fddcec8-8dd3-4d8d-9b16-215cac0f9b52";
+        /// Providers `keygen` and `jwt`: id of the product; licenses for another one do not count.
+        product: String = optional "1f086ec9-a943-46ea-9da4-e62c2180c2f4";
+        /// Providers `keygen` and `jwt`: API token; for Keygen one of the product (`prod-…`).
         token: SecretText<32> = optional "a secret of 32 characters or more", or_file;
         /// Providers `keygen` and `file`: the account's keys, which sign its answers, license keys and files; one of
         /// each type, as hex, base64 or PEM.
@@ -120,7 +125,12 @@ impl License {
                 ("token", self.token.is_some()),
                 ("public_keys", !self.public_keys.is_empty()),
             ],
-            Provider::Jwt => &[("issuer", self.issuer.is_some())],
+            Provider::Jwt => &[
+                ("api_url", self.api_url.is_some()),
+                ("account", self.account.is_some()),
+                ("token", self.token.is_some()),
+                ("issuer", self.issuer.is_some()),
+            ],
             Provider::File if self.relay_url.is_some() => {
                 &[("fingerprint", self.fingerprint.is_some()), ("public_keys", !self.public_keys.is_empty())]
             }
@@ -132,6 +142,21 @@ impl License {
         if self.path.is_some() && self.relay_url.is_some() {
             cx.problem_in("relay_url", "both `path` and `relay_url` are given", "keep one of the two");
         }
+        if let Some(url) = &self.api_url
+            && url.as_url().scheme() == "http"
+            && !is_loopback(url.as_url())
+            && !self.allow_http
+        {
+            let remedy = "use https, or set `allow_http = true` where nobody listens on the way";
+            cx.problem_in("api_url", "http and not on loopback: the token would go over it in the clear", remedy);
+        }
+        if let Some(account) = &self.account
+            && self.provider == Provider::Keygen
+            && !is_uuid(account)
+        {
+            let remedy = "put the account's id here; its dashboard and `GET /v1/accounts/<name>` show it";
+            cx.problem_in("account", "no UUID: answers are signed in the name of the account's id", remedy);
+        }
         let texts: Vec<&str> = self.public_keys.iter().map(|key| key.0.as_str()).collect();
         if let Err((at, problem)) = AccountKeys::parse(&texts) {
             cx.problem_in(&format!("public_keys[{at}]"), problem.to_string(), "keep one key of each type");
@@ -140,4 +165,13 @@ impl License {
             cx.problem_in("trust_for", "shorter than `cache_ttl`", "make it at least as long as `cache_ttl`");
         }
     }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match byte {
+            b'-' => dashes.contains(&at),
+            byte => byte.is_ascii_hexdigit() && !dashes.contains(&at),
+        })
 }

@@ -397,3 +397,26 @@ fn an_hsts_policy_is_one_that_browsers_understand_and_needs_https() {
     let problems = found(parse_with(http, &[]));
     assert!(problems.iter().any(|problem| problem.starts_with("headers.hsts: `public_url` is http")), "{problems:?}");
 }
+
+#[test]
+fn a_license_server_is_named_so_that_its_token_is_safe_and_its_signatures_fit() {
+    let license = |api_url: &str, account: &str, more: &str| {
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let table = format!(
+            "[license]\nprovider = \"keygen\"\napi_url = \"{api_url}\"\naccount = \"{account}\"\nproduct = \"app\"\n\
+             token = \"prod-0123456789abcdef0123456789abcdef\"\npublic_keys = [\"{key}\"]\n{more}\n"
+        );
+        parse_with(&format!("{TOP}{REST}{table}"), &[])
+    };
+    let id = "1fddcec8-8dd3-4d8d-9b16-215cac0f9b52";
+    let inside = "http://keygen:3000";
+    assert!(license("https://license.example.com", id, "").is_ok());
+    assert!(license("http://127.0.0.1:3000", id, "host = \"license.example.com\"").is_ok());
+    assert!(license(inside, id, "allow_http = true").is_ok());
+    let problems = found(license(inside, id, ""));
+    assert_eq!(problems, ["license.api_url: http and not on loopback: the token would go over it in the clear"]);
+    for name in ["demo", "1fddcec8-8dd3-4d8d-9b16-215cac0f9b5", "1fddcec8-8dd3-4d8d-9b16-215cac0f9b5g"] {
+        let problems = found(license("https://license.example.com", name, ""));
+        assert_eq!(problems, ["license.account: no UUID: answers are signed in the name of the account's id"]);
+    }
+}

@@ -17,6 +17,8 @@ mod issuer_outage;
 mod legacy;
 mod license;
 mod license_file;
+mod license_hub;
+mod license_keygen;
 mod license_notices;
 mod people;
 mod process;

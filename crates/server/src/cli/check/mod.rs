@@ -1,5 +1,6 @@
 //! `check`: the doctor. Looks at the configuration and every neighbour, and says what to do.
 
+mod license;
 mod local;
 mod neighbours;
 

@@ -13,7 +13,7 @@ use doorward_gate::{
 use doorward_store::{Readiness, Store, StoreError, shared::SharedSet};
 use futures_util::future::{BoxFuture, join_all};
 
-use super::{super::open_store, Finding, Status};
+use super::{super::open_store, Finding, Status, license};
 use crate::config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Upstream};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,6 +32,11 @@ pub(super) async fn look(config: &Config, clock: &Clock) -> Vec<Finding> {
     }
     for settings in &config.issuers {
         checks.push(Box::pin(issuer(settings, clock)));
+    }
+    match config.license.provider {
+        Provider::Keygen => checks.push(Box::pin(license::keygen(config, clock))),
+        Provider::Jwt => checks.push(Box::pin(license::jwt(config, clock))),
+        Provider::File | Provider::None => {}
     }
     checks.extend(apps.iter().map(|one| -> BoxFuture<'_, Finding> { Box::pin(app(one)) }));
     join_all(checks).await

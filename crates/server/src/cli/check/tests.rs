@@ -131,3 +131,41 @@ async fn a_data_folder_that_cannot_be_written_is_misconfiguration() {
     assert_eq!(finding(&document, "data_dir")["status"], "wrong", "{document:#}");
     assert!(matches!(outcome, Err(Failure::Said(2))));
 }
+
+#[tokio::test]
+async fn a_license_server_is_asked_and_what_is_wrong_is_said_in_words() {
+    use doorward_testkit::license::{Fault, LicenseServer};
+
+    let dir = tempfile::tempdir().unwrap();
+    let keygen = LicenseServer::start(|| issuer::control::now() * 1000).await;
+    let ask = async || {
+        let (document, _) = check(config(dir.path(), "", &keygen.toml())).await;
+        finding(&document, "license provider").clone()
+    };
+    let fine = ask().await;
+    assert_eq!((&fine["status"], &fine["detail"]), (&"ok".into(), &"answers, signed with a pinned key (CE)".into()));
+    for (fault, status, remedy) in [
+        (Fault::Refuse(403, "LICENSE_NOT_ALLOWED"), "wrong", "prod-"),
+        (Fault::Refuse(401, "TOKEN_EXPIRED"), "wrong", "license.token"),
+        (Fault::WrongKey, "wrong", "license.public_keys"),
+        (Fault::EmptySignature, "wrong", "ENCRYPTION_*"),
+        (Fault::Unsigned, "wrong", "something before the license server"),
+        (Fault::Page(404), "wrong", "license.account"),
+        (Fault::Redirect("https://licenses.example.com/".to_owned()), "wrong", "license.host"),
+        (Fault::Page(502), "down", "license.api_url"),
+    ] {
+        keygen.fault(Some(fault.clone()));
+        let found = ask().await;
+        assert_eq!(found["status"], status, "{fault:?}: {found}");
+        assert!(found["remedy"].as_str().unwrap().contains(remedy), "{fault:?}: {found}");
+    }
+    keygen.fault(None);
+    for (skew, status, detail) in [(120, "note", "s ahead of ours"), (-900, "wrong", "s behind ours")] {
+        keygen.skew(skew);
+        let found = ask().await;
+        assert_eq!(found["status"], status, "{found}");
+        assert!(found["detail"].as_str().unwrap().contains(detail), "{found}");
+    }
+    keygen.die().await;
+    assert_eq!(ask().await["status"], "down");
+}
