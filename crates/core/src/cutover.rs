@@ -41,7 +41,7 @@ impl Day {
     /// Year, month and day of the month in the proleptic Gregorian calendar.
     ///
     /// Counted in eras of 400 years from 1 March of the year 0, so that the leap day ends a year.
-    fn civil(self) -> (i64, i64, i64) {
+    pub(crate) fn civil(self) -> (i64, i64, i64) {
         const ERA: i64 = 146_097;
         let shifted = self.0.saturating_add(719_468);
         let (era, day) = (shifted.div_euclid(ERA), shifted.rem_euclid(ERA));

@@ -38,6 +38,7 @@ pub mod request;
 pub mod revocation;
 pub mod ring;
 pub mod rule;
+pub mod schedule;
 pub mod secret;
 pub mod session;
 pub mod time;
