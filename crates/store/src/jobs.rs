@@ -6,7 +6,7 @@ use crate::{
     Store, StoreError,
     memory::Tables,
     op::{Read, Write},
-    sql::{Cell, DbError, FromCell, Row, Sql, all, statements, values},
+    sql::{Cell, DbError, FromCell, Lock, Row, Sql, all, one, statements, values},
     store::page,
 };
 
@@ -33,7 +33,7 @@ pub struct NewJobRun {
 pub enum BeginJob {
     /// The run is this caller's until its lease ends.
     Began(JobRunId),
-    /// Somebody else has it or had it; nothing was changed.
+    /// Somebody else has it or had it, or another run of the job is under way; nothing was changed.
     Taken,
 }
 
@@ -93,6 +93,8 @@ statements! {
         ON CONFLICT (job, scheduled_for) DO UPDATE SET id = excluded.id, started_at = excluded.started_at, \
         lease_until = excluded.lease_until, attempts = job_runs.attempts + 1 \
         WHERE job_runs.finished_at IS NULL AND job_runs.lease_until <= excluded.started_at",
+    OTHER_RUN = "SELECT id FROM job_runs WHERE job = $1 AND scheduled_for <> $2 AND finished_at IS NULL \
+        AND lease_until > $3 LIMIT 1",
     FINISH_JOB = "UPDATE job_runs SET finished_at = $2, outcome = $3, error = $4 \
         WHERE id = $1 AND finished_at IS NULL",
     RUNS = concat!("SELECT ", run_columns!(), " FROM job_runs ORDER BY started_at DESC, id DESC LIMIT $1"),
@@ -130,12 +132,13 @@ fn read_run(row: &mut Row) -> Result<JobRun, DbError> {
 
 impl Store {
     /// Begins the run of a job that its schedule has at `scheduled_for`. Of any number of processes one gets `Began`;
-    /// another one may begin it again once the lease has ended without an outcome.
+    /// another one may begin it again once the lease has ended without an outcome. Never while another run of the job
+    /// is under way, so a job that takes longer than its schedule has it is not doubled.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn begin_job(&self, run: NewJobRun) -> Result<BeginJob, StoreError> {
-        self.write(Start { run }, Effects::default()).await
+    pub async fn begin_job(&self, run: NewJobRun, effects: Effects) -> Result<BeginJob, StoreError> {
+        self.write(Start { run }, effects).await
     }
 
     /// Writes down how a run ended.
@@ -193,6 +196,11 @@ impl Write for Start {
         if tables.job_runs.iter().any(|run| run.id == *id) {
             return Err(DbError::Fault("job_runs.id is not unique".to_owned()));
         }
+        let is_under_way = |run: &JobRun| run.finished_at.is_none() && run.lease_until > *at;
+        if tables.job_runs.iter().any(|run| run.job == *job && run.scheduled_for != *scheduled_for && is_under_way(run))
+        {
+            return Ok(BeginJob::Taken);
+        }
         match tables.job_runs.iter_mut().find(same) {
             Some(run) if run.finished_at.is_some() || run.lease_until > *at => return Ok(BeginJob::Taken),
             Some(run) => {
@@ -216,6 +224,10 @@ impl Write for Start {
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<BeginJob, DbError> {
         let NewJobRun { id, job, scheduled_for, at, lease_until } = &self.run;
+        sql.lock(Lock::Jobs).await?;
+        if one(sql, &OTHER_RUN, values![job.as_str(), *scheduled_for, *at]).await?.is_some() {
+            return Ok(BeginJob::Taken);
+        }
         let touched = sql.execute(&BEGIN_JOB, values![*id, job.as_str(), *scheduled_for, *at, *lease_until]).await?;
         Ok(if touched == 1 { BeginJob::Began(*id) } else { BeginJob::Taken })
     }

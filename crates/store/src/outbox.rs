@@ -18,6 +18,8 @@ use crate::{
 
 /// Longest error text that is kept, in bytes.
 const ERROR_MAX: usize = 500;
+/// Rows that one transaction of a purge removes.
+const BATCH: i64 = 500;
 
 statements! {
     INSERT_MAIL = "INSERT INTO outbox (id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, \
@@ -35,6 +37,7 @@ statements! {
         WHERE dead ORDER BY created_at DESC, id DESC LIMIT $1",
     RETRY_MAIL = "UPDATE outbox SET dead = FALSE, due_at = $2, give_up_at = $3 \
         WHERE id = $1 AND dead AND text_part <> ''",
+    PURGE_DEAD = "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE dead AND created_at <= $1 LIMIT $2)",
     IS_DEAD = "SELECT id FROM outbox WHERE id = $1 AND dead",
     OUTBOX_COUNTS = "SELECT COUNT(CASE WHEN NOT dead THEN 1 END), COUNT(CASE WHEN dead THEN 1 END) FROM outbox",
 }
@@ -128,6 +131,21 @@ impl Store {
         effects: Effects,
     ) -> Result<RetryMail, StoreError> {
         self.write(Retry { id, now, give_up_at }, effects).await
+    }
+
+    /// Removes dead letters that were written at `before` or earlier; gives back how many.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was removed before the error stays removed.
+    pub async fn purge_dead_mails(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let mut removed = 0;
+        loop {
+            let batch = self.write(PurgeDead { before }, Effects::default()).await?;
+            removed += batch;
+            if batch < BATCH.unsigned_abs() {
+                return Ok(removed);
+            }
+        }
     }
 
     /// How full the outbox is.
@@ -308,6 +326,30 @@ impl Write for Retry {
         }
         let dead = one(sql, &IS_DEAD, values![self.id]).await?.is_some();
         Ok(if dead { RetryMail::Empty } else { RetryMail::Unknown })
+    }
+}
+
+struct PurgeDead {
+    before: Timestamp,
+}
+
+impl Write for PurgeDead {
+    type Out = u64;
+    const NAME: &'static str = "purge_dead_mails";
+
+    fn commits(removed: &u64) -> bool {
+        *removed > 0
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
+        let is_old = |row: &OutboxRow| row.dead && row.mail.created_at <= self.before;
+        let old: Vec<MailId> = tables.outbox.iter().filter(|(_, row)| is_old(row)).map(|(id, _)| *id).collect();
+        let batch = old.iter().take(usize::try_from(BATCH).unwrap_or(0));
+        Ok(batch.filter_map(|id| tables.outbox.remove(id)).count() as u64)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<u64, DbError> {
+        sql.execute(&PURGE_DEAD, values![self.before, BATCH]).await
     }
 }
 

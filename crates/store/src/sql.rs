@@ -346,6 +346,8 @@ pub(crate) enum Lock {
     FirstAdmin,
     /// Making links for one user, so that the newer voids the older.
     LinksOf(UserId),
+    /// Beginning a run of a job, so that no two runs of one job are under way at a time.
+    Jobs,
 }
 
 /// The first row, if there is one.

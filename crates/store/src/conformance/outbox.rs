@@ -118,3 +118,20 @@ pub async fn a_parked_mail_can_be_tried_again_and_an_emptied_one_cannot(a: Store
     assert_eq!((claimed[0].mail.text.as_str(), claimed[0].mail.give_up_at), (parked.text.as_str(), until));
     assert_eq!(claimed[0].attempts, 2);
 }
+
+pub async fn old_dead_letters_are_removed_and_no_others(a: Store, b: Store) {
+    // More than one batch of a purge.
+    let old: Vec<NewMail> = (0..510).map(|_| mail()).collect();
+    let young = NewMail { created_at: START.plus(Duration::from_secs(1)), ..mail() };
+    for mail in old.iter().chain([&young]) {
+        a.append(Effects::default().with_mail(mail.clone())).await.unwrap();
+    }
+    let now = START.plus(LEASE);
+    assert_eq!(a.claim_mail(now, LEASE, 1000).await.unwrap().len(), 511);
+    assert_eq!(b.purge_dead_mails(now).await, Ok(0), "what may still be sent stays, however old");
+    for mail in old.iter().chain([&young]) {
+        b.mail_failed(mail.id, 1, Failure::GiveUp, String::new(), Effects::default()).await.unwrap();
+    }
+    assert_eq!(b.purge_dead_mails(START).await, Ok(510));
+    assert_eq!(a.dead_mails(10).await.unwrap().iter().map(|mail| mail.id).collect::<Vec<_>>(), [young.id]);
+}

@@ -75,7 +75,7 @@ pub async fn two_processes_begin_one_job_once(a: Store, b: Store) {
         let at = START.plus(Duration::from_secs(3600 * round));
         let outcomes = race(20, &a, &b, |store, _| {
             let run = run("purge", at);
-            async move { store.begin_job(run).await.unwrap() }
+            async move { store.begin_job(run, Effects::default()).await.unwrap() }
         })
         .await;
         let began: Vec<JobRunId> = outcomes
@@ -100,7 +100,10 @@ pub async fn two_processes_begin_one_job_once(a: Store, b: Store) {
         };
         assert_eq!(last, expected);
     }
-    assert!(matches!(a.begin_job(run("outbox", START)).await, Ok(BeginJob::Began(_))), "another job");
+    assert!(
+        matches!(a.begin_job(run("outbox", START), Effects::default()).await, Ok(BeginJob::Began(_))),
+        "another job"
+    );
     assert_eq!(b.job_runs(None, 100).await.unwrap().len(), 6);
     let of_purge = b.job_runs(Some("purge".to_owned()), 2).await.unwrap();
     let hours: Vec<_> = of_purge.iter().map(|run| run.scheduled_for.since(START).as_secs() / 3600).collect();
@@ -109,11 +112,11 @@ pub async fn two_processes_begin_one_job_once(a: Store, b: Store) {
 
 pub async fn a_run_whose_holder_died_is_begun_again(a: Store, b: Store) {
     let first = run("purge", START);
-    assert_eq!(a.begin_job(first.clone()).await, Ok(BeginJob::Began(first.id)));
+    assert_eq!(a.begin_job(first.clone(), Effects::default()).await, Ok(BeginJob::Began(first.id)));
     let second = NewJobRun { at: first.lease_until, ..run("purge", START) };
     let early = NewJobRun { at: first.lease_until.minus(Duration::from_millis(1)), ..second.clone() };
-    assert_eq!(b.begin_job(early).await, Ok(BeginJob::Taken));
-    assert_eq!(b.begin_job(second.clone()).await, Ok(BeginJob::Began(second.id)));
+    assert_eq!(b.begin_job(early, Effects::default()).await, Ok(BeginJob::Taken));
+    assert_eq!(b.begin_job(second.clone(), Effects::default()).await, Ok(BeginJob::Began(second.id)));
     let finish = async |store: &Store, id, outcome, error: Option<&str>| {
         let error = error.map(str::to_owned);
         store.finish_job(id, START.plus(Duration::from_secs(70)), outcome, error, all_effects()).await.unwrap()
@@ -127,13 +130,43 @@ pub async fn a_run_whose_holder_died_is_begun_again(a: Store, b: Store) {
     assert_eq!((last.id, last.attempts, last.outcome), (second.id, 2, Some(JobOutcome::Failed)));
     assert!(last.error.unwrap().starts_with("no way"));
     let third = NewJobRun { at: START.plus(Duration::from_hours(5)), ..run("purge", START) };
-    assert_eq!(a.begin_job(third).await, Ok(BeginJob::Taken), "a finished run is never begun again");
+    assert_eq!(
+        a.begin_job(third, Effects::default()).await,
+        Ok(BeginJob::Taken),
+        "a finished run is never begun again"
+    );
+}
+
+pub async fn one_run_of_a_job_is_under_way_at_a_time(a: Store, b: Store) {
+    const fn minute(number: u64) -> Duration {
+        Duration::from_secs(60 * number)
+    }
+    async fn begin(store: &Store, at: u64, scheduled_for: u64) -> Option<JobRunId> {
+        let [at, until, slot] = [at, at + 5, scheduled_for].map(|number| START.plus(minute(number)));
+        let run = NewJobRun { at, lease_until: until, ..run("purge", slot) };
+        let began = store.begin_job(run.clone(), all_effects()).await.unwrap();
+        (began == BeginJob::Began(run.id)).then_some(run.id)
+    }
+    let first = begin(&a, 0, 0).await.unwrap();
+    assert_eq!(traces(&a).await, (1, 1, 1), "effects are committed with the beginning");
+    assert_eq!(begin(&b, 1, 1).await, None, "another slot, but the job is under way");
+    assert_eq!(traces(&b).await, (1, 1, 1), "and with nothing else");
+    assert!(matches!(
+        b.begin_job(run("outbox", START.plus(minute(1))), Effects::default()).await,
+        Ok(BeginJob::Began(_))
+    ));
+    a.finish_job(first, START.plus(minute(1)), JobOutcome::Done, None, Effects::default()).await.unwrap();
+    begin(&b, 2, 2).await.unwrap();
+    assert!(begin(&a, 7, 7).await.is_some(), "its lease has ended without an outcome");
+    // Clocks apart by more than a slot: many processes begin many slots at once.
+    let began = race(20, &a, &b, |store, number| async move { begin(&store, 20, 20 + number as u64).await }).await;
+    assert_eq!(began.iter().flatten().count(), 1);
 }
 
 pub async fn a_purge_keeps_the_newest_run_of_each_job(a: Store, b: Store) {
     for (job, hour) in [("purge", 0), ("purge", 1), ("yearly", 0)] {
         let run = run(job, START.plus(Duration::from_hours(hour)));
-        assert!(matches!(a.begin_job(run).await, Ok(BeginJob::Began(_))));
+        assert!(matches!(a.begin_job(run, Effects::default()).await, Ok(BeginJob::Began(_))));
     }
     let month = Duration::from_hours(30 * 24);
     let idle = Duration::from_hours(1);

@@ -27,6 +27,7 @@ const LOCKS: i32 = 0x6472_7764; // "drwd"
 const LOCK_MIGRATIONS: i32 = 1;
 const LOCK_REVOCATIONS: i32 = 2;
 const LOCK_FIRST_ADMIN: i32 = 3;
+const LOCK_JOBS: i32 = 4;
 
 /// A name space for the locks of single users.
 const USER_LOCKS: i32 = 0x6472_7775; // "drwu"
@@ -107,6 +108,7 @@ impl Sql for PgSql<'_> {
         let (space, number) = match lock {
             Lock::Revocations => (LOCKS, LOCK_REVOCATIONS),
             Lock::FirstAdmin => (LOCKS, LOCK_FIRST_ADMIN),
+            Lock::Jobs => (LOCKS, LOCK_JOBS),
             Lock::LinksOf(user) => {
                 // The random end of the id. Two users with one number wait for each other, no more.
                 let [.., a, b, c, d] = user.as_uuid().into_bytes();
