@@ -25,6 +25,7 @@ use super::{
     client::Clients,
     discovery,
     event::{IssuerChange, IssuerEvent, Listener},
+    refresh::Refreshed,
     source::{self, Ask, Document, KeySource},
 };
 use crate::clock::Clock;
@@ -171,6 +172,34 @@ impl Keeper {
             let keeper = Arc::clone(self);
             runtime.spawn(async move { keeper.fetch(ticket).await });
         }
+    }
+
+    /// Fetches once unless the keys, here or those kept in the store, are younger than `young`. A fetch that is under
+    /// way is waited for.
+    pub(super) async fn refresh(&self, young: Duration) -> Refreshed {
+        let mut changes = self.changes.subscribe();
+        let is_young = self.status(self.now()).age.is_some_and(|age| age < young) || self.is_kept_younger(young).await;
+        if !is_young {
+            let ticket = {
+                let now = self.now();
+                let mut cache = self.lock();
+                cache.hurry(now);
+                cache.due_fetch(now)
+            };
+            match ticket {
+                Some(ticket) => self.fetch(ticket).await,
+                // Nothing is lost if it reports later: the next run says how it went.
+                None => drop(tokio::time::timeout(self.definition.fetch_timeout, changes.changed()).await),
+            }
+        }
+        let problem = self.status(self.now()).last_problem.map(|problem| problem.to_string());
+        Refreshed { name: Arc::clone(&self.name), is_asked: !is_young, problem }
+    }
+
+    async fn is_kept_younger(&self, young: Duration) -> bool {
+        let (Some(store), Some(record)) = (&self.around.store, self.definition.record()) else { return false };
+        let kept = store.issuer_keys(record).await.ok().flatten();
+        kept.is_some_and(|(_, made)| self.now().wall.since(made) < young)
     }
 
     /// Fetches once and reports.

@@ -10,6 +10,7 @@ mod event;
 mod keeper;
 mod kept;
 mod probe;
+mod refresh;
 mod shell;
 mod source;
 
@@ -41,6 +42,7 @@ use self::{
 pub use self::{
     event::{IssuerChange, IssuerEvent, Listener},
     probe::{Probe, ProbeError, probe},
+    refresh::Refreshed,
     source::KeySource,
 };
 use crate::clock::Clock;
