@@ -5,15 +5,34 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use doorward_core::time::Timestamp;
 use doorward_store::Mail;
 use tokio::sync::watch;
 
+mod http;
 pub mod outbox;
 mod smtp;
 
-pub use smtp::{MailConfigError, SmtpMailer};
+pub use http::HttpMailer;
+pub use smtp::SmtpMailer;
+
+/// Longest time for one mail, connecting included.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The mail settings do not work: which key, what is wrong, what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("mail.{key}: {problem}; {remedy}")]
+pub struct MailConfigError {
+    /// `url`, `from` or `api_key`.
+    pub key: &'static str,
+    /// What is wrong. Never repeats the URL or the key, which may be secret.
+    pub problem: String,
+    /// What to write.
+    pub remedy: &'static str,
+}
 
 /// Why a mail did not leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +41,20 @@ pub struct SendError {
     pub is_permanent: bool,
     /// What happened, for the operator.
     pub note: String,
+    /// How long the server asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl SendError {
+    /// Worth another try.
+    fn temporary(note: String) -> Self {
+        Self { is_permanent: false, note, retry_after: None }
+    }
+
+    /// Pointless to try again.
+    fn permanent(note: String) -> Self {
+        Self { is_permanent: true, note, retry_after: None }
+    }
 }
 
 impl fmt::Display for SendError {
@@ -37,6 +70,8 @@ impl std::error::Error for SendError {}
 pub enum Mailer {
     /// A mail server.
     Smtp(SmtpMailer),
+    /// A mail API.
+    Http(HttpMailer),
     /// A mailbox in memory: `demo` and tests.
     Memory(Mailbox),
 }
@@ -46,9 +81,10 @@ impl Mailer {
     ///
     /// # Errors
     /// [`SendError`]; the mail may have arrived all the same if the connection broke after the server took it.
-    pub async fn send(&self, mail: &Mail) -> Result<(), SendError> {
+    pub async fn send(&self, mail: &Mail, now: Timestamp) -> Result<(), SendError> {
         match self {
             Self::Smtp(smtp) => smtp.send(mail).await,
+            Self::Http(http) => http.send(mail, now).await,
             Self::Memory(mailbox) => {
                 mailbox.deliver(mail.clone());
                 Ok(())
@@ -63,6 +99,7 @@ impl Mailer {
     pub async fn ping(&self) -> Result<(), SendError> {
         match self {
             Self::Smtp(smtp) => smtp.ping().await,
+            Self::Http(http) => http.ping().await,
             Self::Memory(_) => Ok(()),
         }
     }

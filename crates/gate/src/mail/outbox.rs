@@ -36,6 +36,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest pause between attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
+/// Kinds of mail that open nothing: they are kept when they are given up, for the operator to try again. All others carry
+/// a link or a code, and nothing of them is kept.
+const NOTICES: &[&str] = &["email_changed"];
+
 /// What this process has done with mails since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutboxStats {
@@ -141,9 +145,9 @@ impl Outbox {
         let ClaimedMail { mail, attempts } = claimed;
         let outcome = if clock.now().wall >= mail.give_up_at {
             // Nobody wants a link that has expired.
-            Err(SendError { is_permanent: true, note: "too late to be of use".to_owned() })
+            Err(SendError::permanent("too late to be of use".to_owned()))
         } else {
-            mailer.send(&mail).await
+            mailer.send(&mail, clock.now().wall).await
         };
         let error = match outcome {
             Ok(()) => {
@@ -155,12 +159,13 @@ impl Outbox {
             Err(error) => error,
         };
         let now = clock.now().wall;
-        let at = now.plus(pause(attempts, clock.random()));
+        let at = now.plus(pause(attempts, clock.random()).max(error.retry_after.unwrap_or_default()));
         if error.is_permanent || at >= mail.give_up_at {
             tracing::error!(mail = %mail.id, kind = %mail.kind, attempts, %error, "mail given up");
             counters.given_up.fetch_add(1, Ordering::Relaxed);
             let effects = Effects::audited(given_up(&mail.id.to_string(), &mail.kind, attempts, now));
-            store.mail_failed(mail.id, attempts, Failure::GiveUp, error.note, effects).await?;
+            let failure = if NOTICES.contains(&&*mail.kind) { Failure::Park } else { Failure::GiveUp };
+            store.mail_failed(mail.id, attempts, failure, error.note, effects).await?;
         } else {
             tracing::warn!(mail = %mail.id, kind = %mail.kind, attempts, %error, "mail not sent, trying again");
             counters.retried.fetch_add(1, Ordering::Relaxed);

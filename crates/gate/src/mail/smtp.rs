@@ -23,25 +23,10 @@ use lettre::{
 };
 use url::{Host, Url};
 
-use super::SendError;
+use super::{MailConfigError, SEND_TIMEOUT, SendError};
 
 /// Longest wait for one answer of the mail server.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest time for one mail, connecting included.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The mail settings do not work: which key, what is wrong, what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("mail.{key}: {problem}; {remedy}")]
-pub struct MailConfigError {
-    /// `url` or `from`.
-    pub key: &'static str,
-    /// What is wrong. Never repeats the URL, which may hold a password.
-    pub problem: String,
-    /// What to write.
-    pub remedy: &'static str,
-}
-
 /// A connection pool to one mail server.
 #[derive(Clone)]
 pub struct SmtpMailer(Arc<Inner>);
@@ -144,9 +129,7 @@ impl SmtpMailer {
     pub(super) async fn ping(&self) -> Result<(), SendError> {
         match tokio::time::timeout(COMMAND_TIMEOUT, self.transport().test_connection()).await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                Err(SendError { is_permanent: false, note: format!("{} does not answer NOOP", self.0.server) })
-            }
+            Ok(Ok(false)) => Err(SendError::temporary(format!("{} does not answer NOOP", self.0.server))),
             Ok(Err(error)) => Err(self.failed(&error)),
             Err(_) => Err(self.timed_out()),
         }
@@ -157,7 +140,7 @@ impl SmtpMailer {
     }
 
     fn timed_out(&self) -> SendError {
-        SendError { is_permanent: false, note: format!("{} did not answer in time", self.0.server) }
+        SendError::temporary(format!("{} did not answer in time", self.0.server))
     }
 
     fn failed(&self, error: &lettre::transport::smtp::Error) -> SendError {
@@ -172,7 +155,7 @@ impl SmtpMailer {
             note.push_str(&cause.to_string());
             source = cause.source();
         }
-        SendError { is_permanent: error.is_permanent() && !is_about_us, note }
+        if error.is_permanent() && !is_about_us { SendError::permanent(note) } else { SendError::temporary(note) }
     }
 }
 
@@ -229,8 +212,7 @@ fn decode(text: &str) -> Option<String> {
 
 /// The message on the wire. Its `Message-ID` comes from the outbox, so a repeated delivery is recognisable.
 fn message(from: &Mailbox, mail: &Mail) -> Result<Message, SendError> {
-    let unsendable =
-        |error: &dyn fmt::Display| SendError { is_permanent: true, note: format!("not sendable: {error}") };
+    let unsendable = |error: &dyn fmt::Display| SendError::permanent(format!("not sendable: {error}"));
     let to = mail.to.as_str().parse().map_err(|error: lettre::address::AddressError| unsendable(&error))?;
     let since_epoch = Duration::from_millis(u64::try_from(mail.created_at.as_millis()).unwrap_or(0));
     // RFC 3834 §5: keeps holiday answers from coming back.

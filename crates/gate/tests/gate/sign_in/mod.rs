@@ -4,6 +4,7 @@ mod codes;
 mod house;
 mod journey;
 mod mail;
+mod mail_api;
 mod requests;
 mod rotation;
 mod store_down;
