@@ -23,7 +23,7 @@ use doorward_gate::{
     gate::{Gate, GateParts, GateTask},
     issuer::Listener as IssuerListener,
     license::{FileListener, LicenseProvider},
-    mail::{Mailer, SmtpMailer, outbox::Outbox},
+    mail::{Mailer, outbox::Outbox},
     rate::{Limits, MemoryLimits},
     ring::{self, Ring},
 };
@@ -394,12 +394,10 @@ pub(crate) fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, 
     }
 }
 
-fn mailer(config: &Config, host: &Host) -> Result<Option<Mailer>, StartError> {
+pub(crate) fn mailer(config: &Config, host: &Host) -> Result<Option<Mailer>, StartError> {
     if let Some(mailer) = &host.mailer {
         return Ok(Some(mailer.clone()));
     }
     let Some(mail) = &config.mail else { return Ok(None) };
-    let smtp = SmtpMailer::new(mail.url.expose(), &mail.from.to_string())
-        .map_err(|error| misconfigured(&format!("mail.{}: {}; {}", error.key, error.problem, error.remedy)))?;
-    Ok(Some(Mailer::Smtp(smtp)))
+    mail.mailer().map(Some).map_err(|error| misconfigured(&error))
 }

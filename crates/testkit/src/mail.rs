@@ -32,8 +32,25 @@ pub struct SunkMail {
     pub text: Option<String>,
     /// HTML part, decoded.
     pub html: Option<String>,
+    /// Media types of the whole and of its parts, from the outside in.
+    pub types: Vec<String>,
     /// All headers.
     pub headers: HashMap<String, String>,
+    /// Whether it came over TLS.
+    pub tls: bool,
+    /// Whom the server had let in.
+    pub user: Option<String>,
+}
+
+/// An attempt to sign in at the server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Login {
+    /// Who it was.
+    pub user: String,
+    /// Whether the password was right.
+    pub ok: bool,
+    /// Whether it came over TLS.
+    pub tls: bool,
 }
 
 #[derive(Deserialize)]
@@ -50,11 +67,29 @@ impl MailSink {
     /// # Panics
     /// If it is missing under `CI=true`, or does not come up.
     pub async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts it with these arguments of `e2e/neighbours/smtp_sink.py`, for TLS and passwords.
+    ///
+    /// # Panics
+    /// As [`MailSink::start`].
+    pub async fn start_with(arguments: &[&str]) -> Option<Self> {
         let python = neighbour::require("aiosmtpd", neighbour::python())?;
         let script = neighbour::repository().join("e2e/neighbours/smtp_sink.py");
-        let process = Process::start("the mail sink", Command::new(python).arg(script));
+        let process = Process::start("the mail sink", Command::new(python).arg(script).args(arguments));
         let ready: Ready = process.line(WITHIN, |line| serde_json::from_str(line).ok()).await;
         Some(Self { process, smtp: ready.smtp, control: ready.http })
+    }
+
+    /// The port that it takes mails at.
+    pub fn port(&self) -> u16 {
+        self.smtp
+    }
+
+    /// Attempts to sign in, oldest first.
+    pub async fn logins(&self) -> Vec<Login> {
+        serde_json::from_str(&self.ask("GET", "/logins").await).unwrap()
     }
 
     /// Its address for `[mail] url`.

@@ -3,38 +3,122 @@
 use std::{fmt, net::IpAddr};
 
 use doorward_core::secret::Secret;
+use doorward_gate::mail::{HttpMailer, MailConfigError, Mailer, SmtpMailer};
 use url::Url;
 
 use super::{
     key::settings,
     read::Reader,
-    scalar::{Mailbox, Scalar, scalar_field, words},
+    scalar::{Mailbox, Scalar, SecretText, scalar_field, words},
     store::without_password,
-    urls::is_loopback,
+    urls::{RemoteUrl, is_loopback},
 };
 
 settings! {
     /// How sign-in mails leave. Without this table nobody can sign in by mail.
-    pub struct Mail {
-        /// How mails are handed over.
+    pub struct Mail check Mail::check {
+        /// How mails are handed over: to a mail server (`smtp`), or to a mail API over HTTP (`http`) by `POST
+        /// /v1/messages/send` with `X-API-Key` and a JSON object of `from`, `to`, `subject`, `text` and `html`.
         transport: Transport = default "smtp";
         /// The mail server: `smtp://host:port`, `smtps://user:password@host`. `smtp://` asks for
-        /// STARTTLS except on loopback; `?tls=required`, `opportunistic` or `none` says otherwise.
-        url: SmtpUrl = required "smtp://127.0.0.1:1025", or_file;
+        /// STARTTLS except on loopback; `?tls=required`, `opportunistic` or `none` says otherwise. Transport `http`: the
+        /// API's address up to `/v1`; `https`, or `http` on loopback.
+        url: MailUrl = required "smtp://127.0.0.1:1025", or_file;
+        /// Transport `http`: the key that the API knows us by.
+        api_key: SecretText<16> = optional "a secret of 16 characters or more", or_file;
         /// Sender of every mail.
         from: Mailbox = required "Example <login@example.com>";
     }
 }
+
+impl Mail {
+    /// What hands the mails over. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// What reading the file could not see.
+    pub fn mailer(&self) -> Result<Mailer, MailConfigError> {
+        let from = self.from.to_string();
+        match (&self.url, &self.api_key) {
+            (MailUrl::Http(url), Some(key)) => HttpMailer::new(url.as_str(), &key.0, &from).map(Mailer::Http),
+            (MailUrl::Smtp(url), _) => SmtpMailer::new(url.expose(), &from).map(Mailer::Smtp),
+            (MailUrl::Http(_), None) => {
+                Err(MailConfigError { key: "api_key", problem: NO_KEY.to_owned(), remedy: NO_KEY_REMEDY })
+            }
+        }
+    }
+
+    fn check(&self, cx: &mut Reader<'_>) {
+        match (self.transport, &self.url) {
+            (Transport::Smtp, MailUrl::Http(_)) => {
+                let what = "the address of a mail API, and the transport is `smtp`";
+                cx.problem_in("url", what, "set `transport = \"http\"`, or write an smtp:// or smtps:// URL");
+            }
+            (Transport::Http, MailUrl::Smtp(_)) => {
+                let what = "a mail server, and the transport is `http`";
+                cx.problem_in("url", what, "write the https address of the mail API, or set `transport = \"smtp\"`");
+            }
+            (Transport::Http, MailUrl::Http(_)) if self.api_key.is_none() => {
+                cx.problem_in("api_key", NO_KEY, NO_KEY_REMEDY);
+            }
+            (Transport::Smtp, MailUrl::Smtp(_)) if self.api_key.is_some() => {
+                let what = "a mail server is told a user and a password in its URL";
+                cx.problem_in("api_key", what, "remove it, or set `transport = \"http\"`");
+            }
+            (Transport::Smtp, MailUrl::Smtp(_)) | (Transport::Http, MailUrl::Http(_)) => {}
+        }
+    }
+}
+
+const NO_KEY: &str = "a mail API wants to know who sends";
+const NO_KEY_REMEDY: &str = "add `api_key_file` with the key that the provider gave out";
 
 /// How mails are handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// To a mail server.
     Smtp,
+    /// To a mail API.
+    Http,
 }
 
-words!(Transport, "word": "smtp" => Transport::Smtp);
-scalar_field!(SmtpUrl);
+words!(Transport, "word": "smtp" => Transport::Smtp, "http" => Transport::Http);
+scalar_field!(MailUrl);
+
+/// Where mails are handed over. Does not print a password.
+#[derive(Clone, Debug)]
+pub enum MailUrl {
+    /// A mail server.
+    Smtp(SmtpUrl),
+    /// The base of a mail API.
+    Http(Url),
+}
+
+impl fmt::Display for MailUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Smtp(url) => url.fmt(f),
+            Self::Http(url) => url.fmt(f),
+        }
+    }
+}
+
+impl Scalar for MailUrl {
+    const TYPE: &'static str = "mail server URL";
+    const HINT: &'static str = "an smtp:// or smtps:// URL, or with transport `http` an https:// URL";
+    fn parse(text: &str, cx: &Reader<'_>) -> Result<Self, String> {
+        if !["https:", "http:"]
+            .iter()
+            .any(|scheme| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme)))
+        {
+            return SmtpUrl::parse(text).map(Self::Smtp);
+        }
+        let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            return Err("the address of a mail API has no user, password, query or fragment".into());
+        }
+        RemoteUrl::parse(text, cx).map(|url| Self::Http(url.0))
+    }
+}
 
 /// A mail server. Does not print its password.
 #[derive(Clone)]
@@ -68,10 +152,8 @@ impl fmt::Debug for SmtpUrl {
     }
 }
 
-impl Scalar for SmtpUrl {
-    const TYPE: &'static str = "mail server URL";
-    const HINT: &'static str = "an smtp:// or smtps:// URL";
-    fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
+impl SmtpUrl {
+    fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("not a mail server URL: {error}"))?;
         let is_implicit_tls = match url.scheme() {
             "smtp" => false,
@@ -117,8 +199,6 @@ impl Scalar for SmtpUrl {
 mod tests {
     use std::path::Path;
 
-    use doorward_gate::mail::SmtpMailer;
-
     use super::*;
 
     #[test]
@@ -138,12 +218,57 @@ mod tests {
             ("smtp://mail.example.com?tls=maybe", false),
             ("smtp://mail.example.com?x=y", false),
             ("smtp://mail.example.com/path", false),
-            ("http://mail.example.com", false),
             ("smtp://", false),
             ("mail.example.com", false),
         ] {
-            assert_eq!(SmtpUrl::parse(url, &cx).is_ok(), is_ok, "{url}");
+            assert_eq!(MailUrl::parse(url, &cx).is_ok(), is_ok, "{url}");
             assert_eq!(SmtpMailer::new(url, "login@example.com").is_ok(), is_ok, "{url} at the mailer");
+        }
+        let key = Secret::new("only for this test".to_owned());
+        for (url, is_ok) in [
+            ("https://mail.example.com", true),
+            ("HTTPS://mail.example.com/api/", true),
+            ("http://127.0.0.1:1025", true),
+            ("http://[::1]", true),
+            ("http://localhost", true),
+            ("http://mail.example.com", false),
+            ("https://u:p@mail.example.com", false),
+            ("https://mail.example.com?x=y", false),
+            ("https://mail.example.com#x", false),
+            ("https://", false),
+        ] {
+            assert_eq!(MailUrl::parse(url, &cx).is_ok(), is_ok, "{url}");
+            assert_eq!(HttpMailer::new(url, &key, "login@example.com").is_ok(), is_ok, "{url} at the mailer");
+        }
+    }
+
+    fn problems(lines: &str) -> Vec<String> {
+        let text = format!("public_url = \"https://app.example.com\"\n[mail]\nfrom = \"login@example.com\"\n{lines}");
+        match crate::config::Config::parse(&text, Path::new("doorward.toml"), &Default::default()) {
+            Ok(config) => vec![format!("{:?}", config.mail.as_ref().unwrap().mailer().unwrap())],
+            Err(problems) => {
+                problems.0.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what)).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn one_transport_is_configured_whole_and_the_other_not_at_all() {
+        let (smtp, http) = ("url = \"smtp://127.0.0.1:1025\"\n", "url = \"https://mail.example.com\"\n");
+        let (over, key) = ("transport = \"http\"\n", "api_key = \"only for this test\"\n");
+        for (lines, expected) in [
+            (smtp.to_owned(), "Smtp(SmtpMailer { server: \"127.0.0.1\", .. })"),
+            (
+                format!("{over}{http}{key}"),
+                "Http(HttpMailer { endpoint: \"https://mail.example.com/v1/messages/send\", .. })",
+            ),
+            (http.to_owned(), "mail.url: the address of a mail API, and the transport is `smtp`"),
+            (format!("{over}{smtp}{key}"), "mail.url: a mail server, and the transport is `http`"),
+            (format!("{over}{http}"), "mail.api_key: a mail API wants to know who sends"),
+            (format!("{smtp}{key}"), "mail.api_key: a mail server is told a user and a password in its URL"),
+            (format!("{over}{http}api_key = \"short\"\n"), "mail.api_key: the secret is shorter than 16 characters"),
+        ] {
+            assert_eq!(problems(&lines), [expected], "{lines}");
         }
     }
 }

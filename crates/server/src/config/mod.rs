@@ -46,7 +46,7 @@ pub use self::{
     license::{License, Provider},
     listen::{Listen, Tls},
     login::Login,
-    mail::{Mail, SmtpUrl, Transport},
+    mail::{Mail, MailUrl, SmtpUrl, Transport},
     problem::{Problem, Problems},
     resolved::ResolvedApp,
     root::{BasePath, Settings},

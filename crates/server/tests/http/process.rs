@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod issuer_keys;
 mod kill;
+mod mail;
 mod meanwhile;
 mod people;
 mod real_issuer;

@@ -8,13 +8,12 @@ use doorward_gate::{
     clock::Clock,
     issuer::{self, Probe},
     license::RelayProvider,
-    mail::{Mailer, SmtpMailer},
 };
 use doorward_store::{Readiness, Store, StoreError, shared::SharedSet};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{super::open_store, Finding, Status, license};
-use crate::config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Upstream};
+use crate::config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Transport, Upstream};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -92,19 +91,21 @@ async fn shared(settings: &Shared) -> Finding {
 }
 
 async fn mail(settings: &Mail) -> Finding {
-    let name = format!("mail server {}", settings.url);
-    let mailer = match SmtpMailer::new(settings.url.expose(), &settings.from.to_string()) {
-        Ok(mailer) => Mailer::Smtp(mailer),
+    let (what, key) = match settings.transport {
+        Transport::Smtp => ("mail server", ""),
+        Transport::Http => ("mail API", " and `mail.api_key`"),
+    };
+    let name = format!("{what} {}", settings.url);
+    let mailer = match settings.mailer() {
+        Ok(mailer) => mailer,
         Err(error) => return Finding::bad(Status::Wrong, name, error.problem, error.remedy),
     };
     match mailer.ping().await {
         Ok(()) => Finding::ok(name, "answers"),
-        Err(error) => Finding::bad(
-            Status::Down,
-            name,
-            error.to_string(),
-            "start the mail server, or correct `mail.url`; mails wait in the outbox meanwhile",
-        ),
+        Err(error) => {
+            let remedy = format!("start the {what}, or correct `mail.url`{key}; mails wait in the outbox meanwhile");
+            Finding::bad(Status::Down, name, error.to_string(), remedy)
+        }
     }
 }
 
