@@ -207,6 +207,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         shared: Shared::default(),
         metrics,
         sites: arc_swap::ArcSwap::from_pointee(assembled.site),
+        can_mail: outbox.is_some(),
         is_draining: false.into(),
         store_is_up: false.into(),
         ring_is_settled: false.into(),

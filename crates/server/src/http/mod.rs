@@ -94,6 +94,8 @@ pub struct Server {
     pub metrics: Arc<Metrics>,
     /// What of the config the HTTP surface needs; swapped with the policy.
     pub sites: ArcSwap<Site>,
+    /// Whether anything takes our mails. Without, what needs one is refused instead of promised.
+    pub can_mail: bool,
     /// Set once shutdown began.
     pub is_draining: AtomicBool,
     /// Whether the store answered when last asked.
@@ -106,6 +108,17 @@ impl Server {
     /// The site in force.
     pub fn site(&self) -> Arc<Site> {
         self.sites.load_full()
+    }
+
+    /// Refuses what cannot be done without a mail. Not for signing in, whose answer is the same for everybody.
+    ///
+    /// # Errors
+    /// `mail_unavailable` where nothing takes our mails.
+    pub fn needs_mail(&self) -> Result<(), Denial> {
+        match self.can_mail {
+            true => Ok(()),
+            false => Err(Denial::from(Reason::MailUnavailable).with_note("there is no [mail] in the configuration")),
+        }
     }
 
     /// The CSRF value of a session; `None` until the key ring is loaded.

@@ -37,6 +37,9 @@ struct Token {
 
 /// `GET /profile/email`.
 pub fn page(call: &Call) -> Response<Body> {
+    if let Err(denial) = call.server.needs_mail() {
+        return call.refuse(denial);
+    }
     let csrf = session::presented(call).and_then(|hash| call.server.csrf_value(&hash));
     let Some(csrf) = csrf else {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
@@ -58,7 +61,7 @@ fn confirm_url(call: &Call) -> String {
 /// `POST /profile/email`: the same answer for every address, never before the floor.
 pub async fn change(call: Call, caller: Option<Arc<Principal>>) -> Response<Body> {
     let floor = tokio::time::sleep(call.site.response_floor);
-    let own = match Own::of(caller.as_ref()) {
+    let own = match call.server.needs_mail().and_then(|()| Own::of(caller.as_ref())) {
         Ok(own) => own,
         Err(denial) => return call.refuse(denial),
     };

@@ -31,6 +31,9 @@ pub async fn page(call: Call, caller: Option<Arc<Principal>>) -> Response<Body> 
     let wish: Wish =
         call.parts.uri.query().and_then(|query| serde_urlencoded::from_str(query).ok()).unwrap_or_default();
     let to = call.site.return_to(wish.return_to.as_deref().unwrap_or("/"));
+    if let Err(denial) = call.server.needs_mail() {
+        return call.refuse(denial);
+    }
     let csrf = session::presented(&call).and_then(|hash| call.server.csrf_value(&hash));
     let (Some(csrf), Some(caller)) = (csrf, caller) else {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
@@ -53,6 +56,7 @@ async fn mailed(call: &Call, caller: Option<Arc<Principal>>) -> Result<Response<
     let (Authenticated::Session { id, .. }, Some(user)) = (&caller.authenticated, caller.user_id) else {
         return Err(Reason::Internal.into());
     };
+    call.server.needs_mail()?;
     let sent = match call.parts.headers.contains_key(header::CONTENT_TYPE) {
         true => call.read::<Wish>().await?,
         false => Sent { value: Wish::default(), is_form: false },

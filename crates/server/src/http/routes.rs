@@ -345,7 +345,7 @@ pub const ROUTES: &[Route] = &[
         guard: Guard::Required(SESSION),
         summary: "Page that leads to a fresh proof of who one is, where a recent sign-in is asked for",
         answers: &[(200, "page with one button")],
-        refusals: &[Reason::NoCredential, Reason::StoreUnavailable],
+        refusals: &[Reason::NoCredential, Reason::MailUnavailable, Reason::StoreUnavailable],
         ..PLAIN
     },
     Route {
@@ -366,6 +366,7 @@ pub const ROUTES: &[Route] = &[
             Reason::CrossSite,
             Reason::RateLimited,
             Reason::UserBanned,
+            Reason::MailUnavailable,
             Reason::StoreUnavailable,
         ],
         ..PLAIN
@@ -385,7 +386,7 @@ pub const ROUTES: &[Route] = &[
         guard: Guard::Required(SESSION),
         summary: "Page that asks for another mail address",
         answers: &[(200, "page")],
-        refusals: &[Reason::NoCredential, Reason::StoreUnavailable],
+        refusals: &[Reason::NoCredential, Reason::MailUnavailable, Reason::StoreUnavailable],
         ..PLAIN
     },
     Route {
@@ -407,6 +408,7 @@ pub const ROUTES: &[Route] = &[
             Reason::ReAuthRequired,
             Reason::PayloadTooLarge,
             Reason::RateLimited,
+            Reason::MailUnavailable,
             Reason::StoreUnavailable,
         ],
         ..PLAIN

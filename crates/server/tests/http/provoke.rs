@@ -458,8 +458,12 @@ async fn provoke(reason: Reason) -> Provoked {
             stage.world.clock.advance(Duration::from_secs(3));
             stage.bearer("/api/x", &token).await
         }
-        // Mail waits in the outbox, and a sign-in must not tell whether there was any.
-        Reason::MailUnavailable => NotYet("a mail that has to leave at once"),
+        Reason::MailUnavailable => {
+            let stage = Stage::with(Setup::without_mail).await;
+            let mut ada = stage.world.first_admin("ada@example.com").await;
+            let answer = ada.get("/auth/reauth").await;
+            stage.refused(answer)
+        }
         Reason::UpstreamUnavailable => stage().await.ask(Request::get("/dead")).await,
         Reason::UpstreamTimeout => stage().await.ask(Request::get("/silent")).await,
         // No request is known that leads to a fault of ours, so one is made: a site whose rules point to no app.

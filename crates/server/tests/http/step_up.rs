@@ -302,3 +302,24 @@ async fn of_many_who_use_one_proof_at_once_one_session_goes_on() {
     let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
     assert_eq!(world.store().sessions_of(user.id).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn where_nothing_takes_mails_what_needs_one_says_so_and_promises_none() {
+    let world = Setup::of(RULES).without_mail().start().await;
+    let mut ada = world.first_admin(ADA).await;
+    let unavailable = (503, Some("mail_unavailable"));
+    let page = ada.get("/auth/reauth").await;
+    assert_eq!(outcome(&page), unavailable);
+    assert!(page.header("retry-after").is_some(), "{page:?}");
+    let csrf = ada.cookie(CSRF).unwrap().to_owned();
+    let wishes = [("/auth/reauth", json!({})), ("/auth/profile/email", json!({ "email": "new@example.com" }))];
+    for (path, wish) in wishes {
+        let request = Request::new("POST", path).with("Content-Type", "application/json").with("X-CSRF-Token", &*csrf);
+        assert_eq!(outcome(&ada.ask(request.body(wish.to_string())).await), unavailable, "{path}");
+    }
+    assert_eq!(outcome(&ada.get("/auth/profile/email").await), unavailable);
+    // Who asks for a sign-in is told nothing about this installation.
+    let asked = world.visitor().post("/auth/login/request-link", &json!({ "email": ADA })).await;
+    assert_eq!(outcome(&asked), (200, None));
+    assert!(world.store().outbox_counts().await.unwrap().pending <= 1, "no mail for the wishes");
+}

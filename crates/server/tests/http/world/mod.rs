@@ -40,7 +40,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    flow::SubjectDirectory,
+    flow::{SubjectDirectory, first_admin},
     gate::Gate,
     license::LicenseProvider,
     mail::{Mailbox, Mailer},
@@ -82,6 +82,7 @@ pub(crate) struct Setup {
     directory: Option<Arc<dyn SubjectDirectory>>,
     license: Option<Arc<dyn LicenseProvider>>,
     clock: Clock,
+    mail: bool,
 }
 
 impl Setup {
@@ -100,7 +101,14 @@ impl Setup {
             directory: None,
             license: None,
             clock: Clock::manual(Timestamp::from_secs(NOW)),
+            mail: true,
         }
+    }
+
+    /// Nothing takes mails, and no `[mail]` says what should.
+    pub(crate) fn without_mail(mut self) -> Self {
+        self.mail = false;
+        self
     }
 
     /// Lines before the first table, such as `compat_paths = true`.
@@ -181,7 +189,7 @@ impl Setup {
         let mailbox = Mailbox::new();
         let host = Host {
             clock: self.clock.clone(),
-            mailer: Some(Mailer::Memory(mailbox.clone())),
+            mailer: self.mail.then(|| Mailer::Memory(mailbox.clone())),
             directory: self.directory.clone(),
             license: self.license.clone(),
             vars,
@@ -205,12 +213,14 @@ impl Setup {
                 issuer.jwks_url()
             )
         });
+        let mail = format!("[mail]\nurl = \"smtp://127.0.0.1:25\"\nfrom = \"Doorward <login@{HOST}>\"\n");
+        let mail = if self.mail { mail } else { String::new() };
         format!(
             "public_url = \"https://{HOST}\"\nbase_path = \"/auth\"\ndata_dir = {:?}\n{top}\n\
              [listen]\nhttp = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n{listen}\n\
              [store]\n{store}\n\
              [session]\n{session}\n\
-             [mail]\nurl = \"smtp://127.0.0.1:25\"\nfrom = \"Doorward <login@{HOST}>\"\n\n\
+             {mail}\n\
              [login]\n{login}\n\
              [apps.web]\nupstream = \"{upstream}\"\n{web}\n\
              {issuers}\n{rules}\n",
@@ -329,6 +339,16 @@ impl World {
     pub(crate) async fn browser(&self, email: &str) -> Caller {
         let mut browser = self.visitor();
         browser.sign_in(&self.mailbox, email).await;
+        browser
+    }
+
+    /// A browser in which the first administrator has just claimed the installation; needs no mail.
+    pub(crate) async fn first_admin(&self, email: &str) -> Caller {
+        let token = first_admin::invite(self.store(), &self.clock).await.unwrap().unwrap();
+        let claim = serde_json::json!({ "token": token.expose(), "email": email });
+        let mut browser = self.visitor();
+        let answer = browser.post("/auth/first-admin", &claim).await;
+        assert_eq!(outcome(&answer), (200, None), "{answer:?}");
         browser
     }
 
