@@ -148,6 +148,8 @@ events! {
     LicenseFileRefused = "license.file_refused" Batched,
     /// Somebody was told by mail that a license ends.
     LicenseNoticeSent = "license.notice_sent" WithChange,
+    /// A mail that was given up was put back into the outbox.
+    MailRetried = "mail.retried" WithChange,
 }
 
 /// An event about to be appended.

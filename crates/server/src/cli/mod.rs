@@ -13,7 +13,7 @@ mod import;
 mod init;
 mod keys;
 mod license;
-mod mail;
+pub(crate) mod mail;
 mod output;
 mod rotate;
 mod serve;

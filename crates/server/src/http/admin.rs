@@ -1,6 +1,7 @@
 //! The admin listener: metrics and the deep view of health. Never on the public port (A78).
 
 mod blocklist;
+mod mails;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -30,6 +31,11 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET /healthz/deep", "Every neighbour with its state; 503 if one is not well"),
     ("GET /blocklist", "Blocked tokens and subjects: `{entries, next}`; `?after=` an `id`, `?limit=` up to 1000"),
     ("POST /blocklist", "Block: `{issuer, jti}` or `{issuer, subject}`, with `for` or `until`, and `why`; 201"),
+    ("GET /mails", "Mails that were given up, the newest first: `{mails}`, 1000 at most"),
+    (
+        "POST /mails/retry",
+        "Try one again: `{id}`; `{queued}`. 404 if it was not given up; 400 if its text was not kept",
+    ),
     ("DELETE /blocklist", "Take back: `{issuer, jti}` or `{issuer, subject}`, with `why`; `{removed}`"),
 ];
 
@@ -82,9 +88,11 @@ async fn answer(
     }
     match parts.uri.path() {
         "/blocklist" => blocklist::answer(server, parts, body).await,
+        "/mails/retry" => mails::again(server, parts, body).await,
         _ if !is_safe => Err(Reason::MethodNotAllowed.into()),
         "/healthz" => Ok(health::healthz()),
         "/healthz/deep" => Ok(health::deep(server)),
+        "/mails" => mails::list(server).await,
         "/admin/cutover" => {
             jobs::cutover::flush(server).await;
             let now = server.gate.clock().now().wall;

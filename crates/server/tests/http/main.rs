@@ -20,6 +20,7 @@ mod license_file;
 mod license_hub;
 mod license_keygen;
 mod license_notices;
+mod mails;
 mod people;
 mod process;
 mod provoke;
