@@ -274,12 +274,12 @@ impl Running {
         self.server.gate.issuers().start();
         self.jobs.spawn(jobs::watch_store(server(), stop()));
         self.jobs.spawn(jobs::license::keep(server(), outbox.is_some(), stop()));
-        self.jobs.spawn(jobs::read_gauges(server(), outbox, stop()));
-        self.jobs.spawn(jobs::purge(server(), stop()));
+        self.jobs.spawn(jobs::read_gauges(server(), outbox.clone(), stop()));
         self.jobs.spawn(jobs::license::follow(server(), stop()));
         self.jobs.spawn(jobs::cutover::follow(server(), stop()));
         self.jobs.spawn(jobs::cutover::count(server(), stop()));
-        self.jobs.spawn(jobs::checkpoint::run(server(), ring.clone(), stop()));
+        self.jobs.spawn(jobs::checkpoint::at_the_end(server(), ring.clone(), stop()));
+        self.jobs.spawn(jobs::schedule::keep(server(), ring.clone(), outbox, stop()));
         self.jobs.spawn(jobs::keep_ring(server(), ring, stop()));
     }
 

@@ -11,6 +11,7 @@ mod docs;
 mod explain;
 mod import;
 mod init;
+mod jobs;
 mod keys;
 mod license;
 pub(crate) mod mail;
@@ -98,6 +99,9 @@ pub enum Command {
     /// Mails that were given up.
     #[command(subcommand)]
     Mail(mail::Mail),
+    /// What Doorward does by itself: cleaning up, signing, deciding.
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Tokens and subjects that are refused.
     #[command(subcommand)]
     Blocklist(blocklist::Blocklist),
@@ -200,6 +204,10 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
         }
         Command::Keys(keys) => wait_for(keys.run(load, &clock, out)),
         Command::Mail(mail) => with_store(&load()?, &clock, async |store| mail.run(store, &clock, out).await),
+        Command::Jobs(jobs) => {
+            let config = load()?;
+            with_store(&config, &clock, async |store| jobs.run(store, &config, &clock, out).await)
+        }
         Command::Blocklist(blocklist) => {
             let config = load()?;
             with_store(&config, &clock, async |store| blocklist.run(store, &config, &clock, out).await)

@@ -9,6 +9,7 @@ mod available;
 mod env;
 mod headers;
 mod issuers;
+mod jobs;
 mod key;
 mod legacy;
 mod license;
@@ -41,6 +42,7 @@ pub use self::{
     env::PREFIX,
     headers::{Headers, Hsts},
     issuers::{Alias, FirstFile, Issuer, IssuerName, KeyFile, KeySet, KeySource, Keys},
+    jobs::{Jobs, When},
     key::{Key, Presence, Section, Shape},
     legacy::Legacy,
     license::{License, Provider},

@@ -11,6 +11,7 @@ use super::{
     apps::App,
     headers::Headers,
     issuers::Issuer,
+    jobs::Jobs,
     key::{Key, Presence, Shape, settings},
     legacy::Legacy,
     license::License,
@@ -60,6 +61,8 @@ settings! {
         issuers: Vec<Issuer> = default [];
         /// License provider.
         license: License = table {};
+        /// When jobs run.
+        jobs: Jobs = table {};
         /// Apps by name.
         apps: BTreeMap<String, App> = default {};
         /// Rules, in the order in which they are tried.

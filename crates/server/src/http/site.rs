@@ -19,7 +19,7 @@ use super::{
     harden::Configured,
     routes::{Guard, ROUTES, Route},
 };
-use crate::{pages, proxy::Upstream};
+use crate::{config::Jobs, pages, proxy::Upstream};
 
 /// An app as the proxy needs it.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub struct Site {
     pub own_rules: OwnRules,
     /// What the file says about the soak window, if anything.
     pub legacy: Option<Ceiling>,
+    /// When jobs run.
+    pub jobs: Jobs,
 }
 
 /// The rules of our own routes: those of the table, and those that only say who is calling.

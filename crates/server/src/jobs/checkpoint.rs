@@ -1,7 +1,7 @@
 //! Signed checkpoints over the heads of all audit chains: without one, somebody who can write to the
 //! database could cut the end off a chain together with its head, and nothing would show.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use doorward_core::{
     audit::{AuditEvent, Checkpoint, EventKind, checkpoint_bytes},
@@ -14,29 +14,29 @@ use doorward_gate::ring::Ring;
 use doorward_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use super::every;
+use super::{parts::Parts, table::Outcome};
 use crate::http::Server;
 
-/// How often the heads are signed; what is cut off later than the last time would not show.
-const EVERY: Duration = Duration::from_secs(600);
+/// Signs the heads if anything was written. A command has its keys read here.
+pub(super) async fn run(parts: Parts) -> Outcome {
+    let Parts { gate, ring, .. } = parts;
+    if ring.keys(Purpose::Audit).is_err() {
+        ring.reload(Purpose::Audit).await.map_err(|error| error.to_string())?;
+    }
+    let is_news = sign(gate.store(), &ring, gate.clock().now().wall).await?;
+    Ok(if is_news { "signed the heads of all chains" } else { "nothing was written since the last time" }.to_owned())
+}
 
-/// Signs the heads now and then while anything was written, and once more at the end.
-pub(crate) async fn run(server: Arc<Server>, ring: Ring, stop: CancellationToken) {
-    let mut tick = every(EVERY);
-    loop {
-        let goes_on = stop.run_until_cancelled(tick.tick()).await.is_some();
-        let now = server.gate.clock().now().wall;
-        if let Err(error) = sign(server.gate.store(), &ring, now).await {
-            tracing::debug!(error, "no audit checkpoint this time");
-        }
-        if !goes_on {
-            return;
-        }
+/// Signs once more when the process ends, so that what it wrote last is covered.
+pub(crate) async fn at_the_end(server: Arc<Server>, ring: Ring, stop: CancellationToken) {
+    stop.cancelled().await;
+    if let Err(error) = sign(server.gate.store(), &ring, server.gate.clock().now().wall).await {
+        tracing::debug!(error, "no audit checkpoint at the end");
     }
 }
 
-/// Signs the heads of all chains, unless nothing was written since the last time.
-async fn sign(store: &Store, ring: &Ring, at: Timestamp) -> Result<(), String> {
+/// Signs the heads of all chains, unless nothing was written since the last time; whether it did.
+async fn sign(store: &Store, ring: &Ring, at: Timestamp) -> Result<bool, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let keys = ring.keys(Purpose::Audit).map_err(|denial| text(&denial))?;
     let heads = store.audit_writers().await.map_err(|error| text(&error))?;
@@ -44,13 +44,14 @@ async fn sign(store: &Store, ring: &Ring, at: Timestamp) -> Result<(), String> {
     // A checkpoint is a row of the log itself, so one alone is no news.
     let written = |heads: &[doorward_store::WriterHead]| heads.iter().map(|head| head.number).sum::<i64>();
     if last.is_some_and(|last| written(&heads) <= written(&last.heads) + 1) {
-        return Ok(());
+        return Ok(false);
     }
     let key = SigningKey::from_seed(keys.current().expose()).map_err(|error| text(&error))?;
     let signature = key.sign(&checkpoint_bytes(at, &heads));
     let checkpoint = Checkpoint { at, heads, key: keys.current().id, signature };
     let event = AuditEvent::new(EventKind::AuditCheckpoint, at);
-    store.put_checkpoint(checkpoint, Effects::audited(event)).await.map_err(|error| text(&error))
+    store.put_checkpoint(checkpoint, Effects::audited(event)).await.map_err(|error| text(&error))?;
+    Ok(true)
 }
 
 #[cfg(test)]

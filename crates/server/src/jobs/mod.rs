@@ -1,8 +1,20 @@
-//! What runs beside the requests. Each job stops when its token is cancelled, and none of them decides.
+//! What runs beside the requests, and stops when its token is cancelled.
+//!
+//! What every process does for itself (watching the store, following the log) are the loops here. What one process does
+//! for all of them at its time are the jobs of [`table`], run by [`schedule`].
 
 pub(crate) mod checkpoint;
 pub(crate) mod cutover;
 pub(crate) mod license;
+mod outbox;
+pub(crate) mod parts;
+mod purge;
+mod refresh;
+pub(crate) mod run;
+pub(crate) mod schedule;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -26,8 +38,6 @@ use crate::{
 const PING: Duration = Duration::from_secs(1);
 /// How often gauges are read.
 const GAUGES: Duration = Duration::from_secs(5);
-/// How often dead rows are deleted.
-const PURGE: Duration = Duration::from_secs(600);
 
 fn every(period: Duration) -> Interval {
     let mut interval = tokio::time::interval(period);
@@ -100,29 +110,6 @@ fn show_issuer(metrics: &Metrics, issuer: &IssuerStatus) {
     let serves_for = if keys.keys == 0 { 0 } else { keys.serves_for.map_or(-1, seconds) };
     metrics.issuer_serves_for.get_or_create(&label).set(serves_for);
     metrics.issuer_waiters.get_or_create(&label).set(i64::try_from(issuer.waiters).unwrap_or(i64::MAX));
-}
-
-/// Longest time by which the store knows a use later than it happened: uses are written once a minute, in batches. A row
-/// that is deleted ends its session everywhere, so one in use must not be.
-const WRITTEN_LATE: Duration = Duration::from_secs(120);
-
-/// Deletes what is over; [`doorward_store::Store::purge`] says what.
-pub(crate) async fn purge(server: Arc<Server>, stop: CancellationToken) {
-    let mut tick = every(PURGE);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let now = server.gate.clock().now().wall;
-        let idle = server.gate.policy().sessions.idle + WRITTEN_LATE;
-        match server.gate.store().purge(now, idle).await {
-            Ok(purged) => tracing::debug!(
-                sessions = purged.sessions,
-                links = purged.links,
-                revocations = purged.revocations,
-                users = purged.users,
-                "purged"
-            ),
-            Err(error) => tracing::debug!(%error, "purge waits for the store"),
-        }
-    }
 }
 
 /// Loads the key ring, hands its keys out, and does both again when the revocation log says so.

@@ -28,6 +28,15 @@ pub struct NameLabel {
     pub name: String,
 }
 
+/// How a run of a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JobLabels {
+    /// The job; from the code.
+    pub name: &'static str,
+    /// `done`, `failed`, `lost`.
+    pub outcome: &'static str,
+}
+
 /// A method of authentication.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MethodLabel {
@@ -94,6 +103,11 @@ impl<T: Clone + std::hash::Hash + Eq> Build for Family<T, Counter> {
 impl<T: Clone + std::hash::Hash + Eq> Build for Family<T, Gauge> {
     fn build(_: &Histogram) -> Self {
         Self::default()
+    }
+}
+impl Build for Family<NameLabel, Histogram> {
+    fn build(_: &Histogram) -> Self {
+        Self::new_with_constructor(|| Histogram::new([0.01, 0.1, 1.0, 10.0, 60.0, 600.0]))
     }
 }
 impl Build for Counter {
@@ -173,6 +187,14 @@ metrics! {
         "counter" ["name"] "Questions to the license provider by outcome: answered, unavailable, untrusted, misconfigured";
     license_files: Family<NameLabel, Counter> = "doorward_license_files" "doorward_license_files_total" "counter"
         ["name"] "License files that were put in place, by what became of them: taken, refused";
+    job_runs: Family<JobLabels, Counter> = "doorward_job_runs" "doorward_job_runs_total" "counter"
+        ["name, outcome"] "Runs of jobs in this process by outcome: done, failed; lost: begun by a process that never \
+         said how it ended, and found by this one";
+    job_last_success: Family<NameLabel, Gauge> = "doorward_job_last_success_timestamp_seconds"
+        "doorward_job_last_success_timestamp_seconds" "gauge"
+        ["name"] "When a run of the job last ended well, in whichever process, in seconds since the Unix epoch";
+    job_duration: Family<NameLabel, Histogram> = "doorward_job_duration_seconds" "doorward_job_duration_seconds"
+        "histogram" ["name"] "Time that runs of the job took in this process";
     store_up: Gauge = "doorward_store_up" "doorward_store_up" "gauge"
         [""] "1 while the store answers";
     policy_version: Gauge = "doorward_policy_version" "doorward_policy_version" "gauge"
@@ -257,6 +279,8 @@ mod tests {
         metrics.license_questions.get_or_create(&label).inc();
         metrics.license_files.get_or_create(&label).inc();
         metrics.licenses.get_or_create(&StateLabel { state: "active" }).set(1);
+        metrics.job_runs.get_or_create(&JobLabels { name: "purge", outcome: "done" }).inc();
+        metrics.job_duration.get_or_create(&label).observe(0.5);
         let gauges = [
             &metrics.issuer_keys,
             &metrics.issuer_keys_age,
@@ -264,6 +288,7 @@ mod tests {
             &metrics.issuer_failures,
             &metrics.issuer_serves_for,
             &metrics.issuer_waiters,
+            &metrics.job_last_success,
         ];
         for family in gauges {
             family.get_or_create(&label).set(1);

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::{
     door::until,
-    world::{Caller, NOW, Request, Seen, World, json as body, outcome},
+    world::{Caller, NOW, Request, Seen, Setup, World, json as body, outcome},
 };
 
 const SECRET: &str = "the-old-system-signed-with-this-one";
@@ -41,7 +41,7 @@ fn open() -> String {
 }
 
 async fn world() -> World {
-    let world = World::start(&open()).await;
+    let world = Setup::of(&open()).jobs("cutover = \"* * * * *\"").start().await;
     until("the window is open", || world.gate().window() == Window::Open).await;
     world
 }

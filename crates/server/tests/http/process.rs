@@ -9,6 +9,7 @@ mod doctor;
 mod faults;
 mod hostile;
 mod issuer_keys;
+mod jobs;
 mod kill;
 mod mail;
 mod meanwhile;

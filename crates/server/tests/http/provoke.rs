@@ -480,6 +480,7 @@ async fn provoke(reason: Reason) -> Provoked {
                 cookies: site.cookies,
                 response_floor: site.response_floor,
                 code_ttl: site.code_ttl,
+                jobs: site.jobs.clone(),
                 link_ttl: site.link_ttl,
                 is_demo: site.is_demo,
                 headers: site.headers.clone(),

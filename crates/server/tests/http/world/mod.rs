@@ -64,6 +64,14 @@ pub(crate) const HOST: &str = "app.example";
 /// Longest wait for something that happens in the background.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// `[jobs]` with these lines; all others are off. A clock that is moved by days would make them do what no test has asked
+/// for.
+fn jobs(lines: &str) -> String {
+    let section = Config::keys().keys.iter().find(|key| key.name == "jobs").and_then(|key| (key.section)()).unwrap();
+    let names = section.keys.iter().map(|key| key.name).filter(|name| !lines.contains(&format!("{name} =")));
+    names.map(|name| format!("{name} = \"off\"\n")).collect::<String>() + lines + "\n"
+}
+
 /// What a test changes of a world.
 pub(crate) struct Setup {
     /// `[[rules]]`, and further tables.
@@ -76,6 +84,7 @@ pub(crate) struct Setup {
     session: String,
     store: String,
     app: String,
+    jobs: String,
     /// In place of the testkit's issuer.
     issuers: Option<String>,
     upstream: Option<String>,
@@ -96,6 +105,7 @@ impl Setup {
             session: String::new(),
             store: "url = \"sqlite:doorward.db\"\n".to_owned(),
             app: "headers = { email = \"Remote-Email\" }\n".to_owned(),
+            jobs: jobs(""),
             issuers: None,
             upstream: None,
             directory: None,
@@ -144,6 +154,12 @@ impl Setup {
     /// Lines of `[apps.web]` besides its upstream; they replace its one extra header, `Remote-Email`.
     pub(crate) fn app(mut self, lines: &str) -> Self {
         self.app = format!("{lines}\n");
+        self
+    }
+
+    /// The jobs that run, as lines of `[jobs]` such as `purge = "* * * * *"`; all others are off.
+    pub(crate) fn jobs(mut self, lines: &str) -> Self {
+        self.jobs = jobs(lines);
         self
     }
 
@@ -203,7 +219,7 @@ impl Setup {
     }
 
     fn toml(&self, dir: &Path, app: &RawUpstream, issuer: &Issuer) -> String {
-        let Self { rules, top, listen, login, session, store, app: web, .. } = self;
+        let Self { rules, top, listen, login, session, store, app: web, jobs, .. } = self;
         let upstream = self.upstream.clone().unwrap_or_else(|| app.url());
         let issuers = self.issuers.clone().unwrap_or_else(|| {
             format!(
@@ -222,6 +238,7 @@ impl Setup {
              [session]\n{session}\n\
              {mail}\n\
              [login]\n{login}\n\
+             [jobs]\n{jobs}\n\
              [apps.web]\nupstream = \"{upstream}\"\n{web}\n\
              {issuers}\n{rules}\n",
             dir.to_str().unwrap()

@@ -1,0 +1,59 @@
+//! `[jobs]`: when Doorward does what nobody asks for.
+
+use std::fmt;
+
+use doorward_core::schedule::Schedule;
+
+use super::{
+    key::settings,
+    read::Reader,
+    scalar::{Scalar, scalar_field},
+};
+
+settings! {
+    /// When jobs run: five fields as in a crontab (minute, hour, day of the month, month, day of the week), UTC; or `off`.
+    /// Replicas share one schedule: each slot is run once. After a downtime a job that missed slots runs once.
+    pub struct Jobs {
+        /// Deletes ended sessions, links and one-time tokens, old entries of the revocation log, old runs of jobs, and
+        /// users who never proved their address.
+        purge: When = default "*/10 * * * *";
+        /// Sends mails that are due and that no server took, and deletes mails that were given up 30 days ago.
+        outbox: When = default "*/10 * * * *";
+        /// Asks every issuer for its keys and keeps them for the next start. Servers also ask by themselves, ahead of
+        /// time and when a token needs it.
+        refresh: When = default "5 * * * *";
+        /// Signs the heads of the audit chains, if anything was written. What is cut off behind the last time does not
+        /// show.
+        checkpoint: When = default "*/10 * * * *";
+        /// Decides on the day of the soak window whether it closes. Without it the window stays open.
+        cutover: When = default "*/10 * * * *";
+    }
+}
+
+scalar_field!(When);
+
+/// A schedule, or never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct When(pub Option<Schedule>);
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(schedule) => schedule.fmt(f),
+            None => f.write_str("off"),
+        }
+    }
+}
+
+impl Scalar for When {
+    const TYPE: &'static str = "schedule";
+    const HINT: &'static str = "minute, hour, day, month and weekday as in a crontab (UTC), or `off`";
+    fn parse(text: &str, _: &Reader<'_>) -> Result<Self, String> {
+        match text.trim() {
+            "off" => Ok(Self(None)),
+            fields => {
+                fields.parse::<Schedule>().map(|schedule| Self(Some(schedule))).map_err(|error| error.to_string())
+            }
+        }
+    }
+}
