@@ -3,6 +3,7 @@
 mod carried;
 mod discovery;
 mod pages;
+mod refreshed;
 mod scenarios;
 mod sources;
 
