@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// Kinds of mail that open nothing: they are kept when they are given up, for the operator to try again. All others carry
 /// a link or a code, and nothing of them is kept.
-const NOTICES: &[&str] = &["email_changed"];
+const NOTICES: &[&str] = &["email_changed", "license_ends"];
 
 /// What this process has done with mails since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
