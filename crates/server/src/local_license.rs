@@ -8,6 +8,7 @@ use doorward_core::{
     keygen::AccountKeys,
     license::Holder,
     secret::Secret,
+    time::Timestamp,
 };
 use doorward_gate::{
     clock::Clock,
@@ -125,7 +126,7 @@ pub(crate) fn listener(metrics: &Arc<Metrics>, audit: &Arc<AuditQueue>, clock: &
                 event.detail.more = audit::more([
                     ("file", file.into()),
                     ("license_id", license_id.into()),
-                    ("ends_at", ends_at.map(|end| end.as_secs()).into()),
+                    ("ends_at", ends_at.map(Timestamp::as_secs).into()),
                 ]);
                 (event, "taken")
             }

@@ -142,7 +142,8 @@ impl LicenseWebhooks {
         self.may_try(client).await?;
         let target = query.map_or_else(|| hook.path.clone(), |query| format!("{}?{query}", hook.path));
         let message = Message { method: "POST", target: &target, host: &hook.host, headers, body };
-        let verified = verify_message(&message, &hook.keys, &hook.account, webhook::WINDOW, now.wall).map_err(refusal);
+        let verified = verify_message(&message, &hook.keys, &hook.account, webhook::WINDOW, now.wall)
+            .map_err(|problem| refusal(&problem));
         self.counted(client, verified).await?;
         let notice = Notice::read(body)
             .map_err(|problem| Denial::from(Reason::WebhookBadPayload).with_note(problem.to_string()))?;
@@ -271,8 +272,8 @@ fn hash(at: Timestamp, body: &[u8]) -> String {
     digest(&SHA256, &signed).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn refusal(problem: Problem) -> Denial {
-    let reason = match &problem {
+fn refusal(problem: &Problem) -> Denial {
+    let reason = match problem {
         Problem::Unsigned => Reason::WebhookMissingSignature,
         Problem::Malformed("Date") => Reason::WebhookBadTimestamp,
         Problem::Stale => Reason::WebhookStale,

@@ -130,7 +130,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         }
     }
     let algorithm = wanted(field("keygen-accept-signature").as_deref());
-    Ok(signed(shared, &asked, (&target, &host), algorithm, fault))
+    Ok(signed(shared, &asked, (&target, &host), algorithm, fault.as_ref()))
 }
 
 fn signed(
@@ -138,31 +138,31 @@ fn signed(
     asked: &Asked,
     (target, host): (&str, &str),
     algorithm: Algorithm,
-    fault: Option<Fault>,
+    fault: Option<&Fault>,
 ) -> Response<Body> {
     let now = shared.now();
     let mut controls = shared.controls.lock().unwrap();
     let question = format!("{} {target}", asked.method);
-    if fault == Some(Fault::Replay)
+    if fault == Some(&Fault::Replay)
         && let Some(recorded) = controls.recorded.get(&question)
     {
         return recorded.clone().response();
     }
     let mut reply = match fault {
-        Some(Fault::Refuse(status, code)) => Reply::error(status, code),
+        Some(Fault::Refuse(status, code)) => Reply::error(*status, code),
         Some(Fault::OtherShape) => Reply { status: 200, body: json!({"data": {"type": "tokens"}}), is_signed: true },
         _ => {
             let mut state = shared.state.lock().unwrap();
             route::answer(&mut state, asked, &shared.keys, controls.mint.as_ref(), now)
         }
     };
-    if fault == Some(Fault::WrongNonce)
+    if fault == Some(&Fault::WrongNonce)
         && let Some(nonce) = reply.body.pointer_mut("/meta/nonce")
     {
         *nonce = Value::from(nonce.as_u64().unwrap_or_default() ^ 1);
     }
     let body = reply.body.to_string();
-    let keys = if fault == Some(Fault::WrongKey) { &shared.other_keys } else { &shared.keys };
+    let keys = if fault == Some(&Fault::WrongKey) { &shared.other_keys } else { &shared.keys };
     let headers = if reply.is_signed {
         keys.headers(algorithm, (&asked.method, target, host), now, body.as_bytes())
     } else {

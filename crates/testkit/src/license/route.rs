@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     ACCOUNT, Keys, Mint, PRODUCT_TOKEN, USER_TOKEN,
     sign::{Algorithm, timestamp},
-    state::State,
+    state::{State, User},
 };
 
 /// Most entries on one page.
@@ -102,7 +102,7 @@ pub(super) fn answer(state: &mut State, asked: &Asked, keys: &Keys, mint: Option
             // Only a hub has this filter; Keygen ignores what it does not know.
             let wanted = mint.and(asked.query("filter[email]"));
             let users = state.users.values().rev().filter(|user| wanted.is_none_or(|email| user.email == email));
-            let users = users.map(|user| user.resource()).collect();
+            let users = users.map(User::resource).collect();
             Reply::ok(asked.page(users))
         }
         ("POST", ["users"]) => create_user(state, asked),

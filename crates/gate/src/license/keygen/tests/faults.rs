@@ -52,6 +52,7 @@ async fn every_fault_is_named_and_none_is_a_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "a test looks at how long something waited")]
 async fn a_server_that_never_answers_costs_five_seconds() {
     let stage = Stage::new().await;
     stage.server.fault(Some(Fault::Hang));

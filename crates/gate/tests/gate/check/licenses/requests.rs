@@ -2,7 +2,7 @@
 
 use doorward_core::{
     effects::Effects,
-    license::{Plan, Verdict, plan},
+    license::{Licensed, Plan, Verdict, plan},
     reason::Reason,
     revocation::{NewRevocation, Scope},
 };
@@ -19,7 +19,7 @@ async fn the_first_request_asks_and_the_next_ones_are_decided_from_memory() {
     assert!(matches!(world.house.check(&request), Checked::Pending(_)));
     let decision = world.house.decide(&request).await;
     let grant = decision.outcome.unwrap();
-    assert_eq!(grant.license.as_ref().map(|license| license.status()), Some("active"));
+    assert_eq!(grant.license.as_ref().map(Licensed::status), Some("active"));
     assert_eq!(world.vendor.asked(), 1);
     for _ in 0..1000 {
         let checked = world.house.check(&request);
