@@ -87,7 +87,7 @@ pub(crate) fn assemble(
         headers: Configured::new(config.headers.hsts.as_ref().map(config::Hsts::as_str), &config.login.allowed_origins),
         own_rules: OwnRules::new(config.legacy.is_some())?,
         legacy: config.legacy.as_ref().map(config::Legacy::ceiling),
-        jobs: config.jobs.clone(),
+        jobs: config.effective_jobs(host.license.is_some(), host.mailer.is_some()),
     };
     for issuer in &config.issuers {
         if let Some(path) = issuer.keys.missing_first() {

@@ -273,7 +273,6 @@ impl Running {
         }
         self.server.gate.issuers().start();
         self.jobs.spawn(jobs::watch_store(server(), stop()));
-        self.jobs.spawn(jobs::license::keep(server(), outbox.is_some(), stop()));
         self.jobs.spawn(jobs::read_gauges(server(), outbox.clone(), stop()));
         self.jobs.spawn(jobs::license::follow(server(), stop()));
         self.jobs.spawn(jobs::cutover::follow(server(), stop()));

@@ -77,8 +77,9 @@ const LOOKED_AT: u32 = 50;
 
 async fn list(store: &Store, config: &Config, now: Timestamp, out: &mut Out<'_>) -> Result<(), Failure> {
     let (mut rows, mut shown) = (Vec::new(), Vec::new());
+    let jobs = config.effective_jobs(false, false);
     for job in JOBS {
-        let when = (job.when)(&config.jobs);
+        let when = (job.when)(&jobs);
         let next = when.0.as_ref().and_then(|schedule| schedule.next(now));
         let runs = store.job_runs(Some(job.name.to_owned()), LOOKED_AT).await?;
         // By its beginning: the run of a command stands between two slots, and a clock may have been set back.

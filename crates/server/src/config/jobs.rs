@@ -5,7 +5,9 @@ use std::fmt;
 use doorward_core::schedule::Schedule;
 
 use super::{
+    Config,
     key::settings,
+    license::Provider,
     read::Reader,
     scalar::{Scalar, scalar_field},
 };
@@ -27,6 +29,28 @@ settings! {
         checkpoint: When = default "*/10 * * * *";
         /// Decides on the day of the soak window whether it closes. Without it the window stays open.
         cutover: When = default "*/10 * * * *";
+        /// Asks again about licenses that nobody asked about for 45 to 55 minutes, such as those of open sockets: 1,000
+        /// in a run. Off without a license provider.
+        license_reconcile: When = default "*/5 * * * *";
+        /// Tells people by mail that a license ends: 14 and 3 days before, and when it has. Off without a license provider
+        /// and without `[mail]`.
+        license_notices: When = default "15 * * * *";
+    }
+}
+
+impl Config {
+    /// `[jobs]`, with those off that have nothing to work with. The host may have a license provider or a mailer of its
+    /// own besides what the file says.
+    pub(crate) fn effective_jobs(&self, host_has_license: bool, host_has_mail: bool) -> Jobs {
+        let mut jobs = self.jobs.clone();
+        let has_license = host_has_license || self.license.provider != Provider::None;
+        if !has_license {
+            jobs.license_reconcile = When(None);
+        }
+        if !has_license || !(host_has_mail || self.mail.is_some()) {
+            jobs.license_notices = When(None);
+        }
+        jobs
     }
 }
 

@@ -7,6 +7,7 @@ use doorward_gate::{
     clock::Clock,
     gate::{Gate, GateParts},
     issuer::Listener,
+    license::FileListener,
     mail::outbox::Outbox,
     observe::Unobserved,
     ring::Ring,
@@ -17,14 +18,16 @@ use crate::{
     assemble,
     config::Config,
     http::Server,
+    license,
     lifecycle::{self, Host, StartError},
+    local_license::LocalLicense,
     telemetry::Methods,
 };
 
 /// What a job may need. A server hands in its own; a command makes some.
 #[derive(Clone, Debug)]
 pub(crate) struct Parts {
-    /// Store, clock, policy, issuers.
+    /// Store, clock, policy, issuers, licenses.
     pub(crate) gate: Gate,
     /// Our own keys. In a command they are not loaded.
     pub(crate) ring: Ring,
@@ -32,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) outbox: Option<Outbox>,
     /// What the file says about the soak window, if anything.
     pub(crate) legacy: Option<Ceiling>,
+    /// The name of this installation in mails.
+    pub(crate) site: String,
     /// The method counts of this process; a command has none.
     pub(crate) methods: Option<Arc<Methods>>,
 }
@@ -39,11 +44,13 @@ pub(crate) struct Parts {
 impl Parts {
     /// Those of a running server, as its configuration is now.
     pub(crate) fn of(server: &Server, ring: &Ring, outbox: Option<&Outbox>) -> Self {
+        let site = server.site();
         Self {
             gate: server.gate.clone(),
             ring: ring.clone(),
             outbox: outbox.cloned(),
-            legacy: server.site().legacy,
+            legacy: site.legacy,
+            site: site.pages.name.clone(),
             methods: Some(Arc::clone(&server.methods)),
         }
     }
@@ -73,11 +80,16 @@ impl Parts {
             observer: Box::new(Unobserved),
             cache_capacity: 1,
         });
+        // What lies in the place of the license file is news for the servers, which look at it every second.
+        let local = LocalLicense::from_config(&config.license, FileListener::new(|_| {}));
+        let local = local.map_err(StartError::Misconfigured)?;
+        gate.use_licenses(license::parts(config, &host, &gate.issuers(), local.as_ref()).map_err(wrong)?);
         Ok(Self {
             gate,
             ring: Ring::new(root, store.clone(), clock.clone()),
             outbox: mailer.map(|mailer| Outbox::new(store.clone(), mailer, clock.clone())),
             legacy: assembled.site.legacy,
+            site: assembled.site.pages.name,
             methods: None,
         })
     }

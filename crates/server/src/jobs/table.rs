@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{checkpoint, cutover, outbox, parts::Parts, purge, refresh};
+use super::{checkpoint, cutover, license, outbox, parts::Parts, purge, refresh};
 use crate::config::{Jobs, When};
 
 /// How a run went: what it did, or why it did not, in words for the operator.
@@ -52,6 +52,18 @@ pub(crate) const JOBS: &[Job] = &[
         run: |parts| Box::pin(checkpoint::run(parts)),
     },
     Job { name: "cutover", when: |jobs| &jobs.cutover, limit: MINUTE, run: |parts| Box::pin(cutover::run(parts)) },
+    Job {
+        name: "license_reconcile",
+        when: |jobs| &jobs.license_reconcile,
+        limit: MINUTE.saturating_mul(5),
+        run: |parts| Box::pin(license::reconcile::run(parts)),
+    },
+    Job {
+        name: "license_notices",
+        when: |jobs| &jobs.license_notices,
+        limit: MINUTE.saturating_mul(10),
+        run: |parts| Box::pin(license::notices::run(parts)),
+    },
 ];
 
 /// The job of this name.

@@ -8,6 +8,8 @@ use doorward_core::{
     time::Timestamp,
 };
 use doorward_gate::license::LicenseProvider;
+use doorward_store::JobOutcome;
+use doorward_testkit::wire::Wire;
 
 use crate::{
     door::until,
@@ -16,12 +18,27 @@ use crate::{
 };
 
 const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
+const JOBS: &str = "license_reconcile = \"*/5 * * * *\"\nlicense_notices = \"0 * * * *\"";
 const DAY: Duration = Duration::from_hours(24);
 
 async fn world(provider: &Arc<Told>) -> World {
     // Nothing is asked again by itself here: what is told stays what is known.
     let license = "[license]\ntrust_for = \"90d\"\n";
-    Setup::of(&format!("{RULES}{license}")).license(Arc::clone(provider) as Arc<dyn LicenseProvider>).start().await
+    let provider = Arc::clone(provider) as Arc<dyn LicenseProvider>;
+    Setup::of(&format!("{RULES}{license}")).license(provider).jobs(JOBS).start().await
+}
+
+/// Waits for the run of this job for this very moment, by whichever process.
+async fn ran(world: &World, job: &str) {
+    let now = world.clock.now().wall;
+    for _ in 0..2000 {
+        let runs = world.store().job_runs(Some(job.to_owned()), 1).await.unwrap();
+        if runs.first().is_some_and(|run| run.scheduled_for == now && run.outcome == Some(JobOutcome::Done)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{job} was not run");
 }
 
 /// Subjects of the mails to this address that say that a license ends.
@@ -55,12 +72,10 @@ async fn a_user_is_told_14_and_3_days_before_and_when_the_license_has_ended_once
         (1, None),
     ] {
         world.advance(DAY * days).await;
+        ran(&world, "license_notices").await;
         if let Some(subject) = subject {
             expected.push(subject);
             until(subject, || told(&world, "ada@example.com").len() >= expected.len()).await;
-        } else {
-            // A run that finds nothing leaves no trace; the next step shows that it told nothing.
-            tokio::task::yield_now().await;
         }
         assert_eq!(told(&world, "ada@example.com"), expected);
     }
@@ -109,4 +124,36 @@ async fn a_license_that_nobody_asks_about_is_asked_about_within_the_stated_time(
     }
     assert_eq!(banned().await, holders.len());
     assert_eq!(provider.asked(), holders.len(), "once each");
+}
+
+#[tokio::test]
+async fn metrics_show_whether_the_provider_answers_and_how_questions_went() {
+    let provider = Arc::new(Told::default());
+    let world = world(&provider).await;
+    let user = world.user("ada@example.com").await;
+    world.store().link_subject(user.id, "s1".to_owned(), Effects::default()).await.unwrap();
+    let licenses = world.gate().licenses().unwrap();
+    provider.say("s1", Some(active("lic-1")));
+    licenses.refresh(Holder::User(user.id)).await.unwrap();
+    until_metrics(&world, 1, [("answered", 1), ("unavailable", 0), ("untrusted", 0), ("misconfigured", 0)]).await;
+    provider.say("s1", None);
+    licenses.refresh(Holder::User(user.id)).await.unwrap_err();
+    until_metrics(&world, 0, [("answered", 1), ("unavailable", 1), ("untrusted", 0), ("misconfigured", 0)]).await;
+}
+
+/// Waits until the gauge and the counters of license questions have these values.
+async fn until_metrics(world: &World, is_up: u8, questions: [(&str, u64); 4]) {
+    let mut expected = vec![format!("doorward_license_provider_up {is_up}")];
+    expected
+        .extend(questions.map(|(name, count)| format!("doorward_license_questions_total{{name=\"{name}\"}} {count}")));
+    let mut text = String::new();
+    for _ in 0..1000 {
+        let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        text = Wire::ask(world.running.admin, ask).await.text();
+        if expected.iter().all(|line| text.lines().any(|found| found == line)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{expected:?} in\n{text}");
 }

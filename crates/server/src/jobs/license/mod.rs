@@ -42,37 +42,6 @@ pub(crate) async fn follow(server: Arc<Server>, stop: CancellationToken) {
     }
 }
 
-/// How often licenses are reconciled, and how often people are told that theirs ends.
-const RECONCILED: Duration = Duration::from_secs(300);
-const TOLD: Duration = Duration::from_secs(3600);
-
-/// Reconciles licenses and tells people of ends, each as often as it is due by the server's clock.
-pub(crate) async fn keep(server: Arc<Server>, sends_mail: bool, stop: CancellationToken) {
-    let mut tick = every(LOOK);
-    let (mut reconcile_at, mut tell_at) = (Duration::ZERO, Duration::ZERO);
-    while stop.run_until_cancelled(tick.tick()).await.is_some() {
-        let now = server.gate.clock().now().mono;
-        if now >= reconcile_at {
-            reconcile_at = now.saturating_add(RECONCILED);
-            let Some(ran) = stop.run_until_cancelled(reconcile::run(&server.gate)).await else { return };
-            report("reconciliation of licenses", ran);
-        }
-        if sends_mail && now >= tell_at {
-            tell_at = now.saturating_add(TOLD);
-            let site = server.site().pages.name.clone();
-            let Some(ran) = stop.run_until_cancelled(notices::run(&server.gate, &site)).await else { return };
-            report("notices of licenses that end", ran);
-        }
-    }
-}
-
-fn report(what: &str, ran: Result<String, String>) {
-    match ran {
-        Ok(done) => tracing::debug!("{what}: {done}"),
-        Err(error) => tracing::info!("{what}: {error}"),
-    }
-}
-
 /// Asks about what webhooks noted and nobody settled: the provider was down, or the process that took the webhook
 /// ended.
 async fn settle_hints(gate: &Gate) {

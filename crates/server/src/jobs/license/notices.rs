@@ -21,6 +21,8 @@ use doorward_gate::{
 use doorward_store::{LicenseRow, SetState, State, StoreError};
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::{parts::Parts, table::Outcome};
+
 const DAY: Duration = Duration::from_hours(24);
 /// Days before the end, the most urgent first; 0: it has ended.
 const STEPS: [u64; 3] = [0, 3, 14];
@@ -45,9 +47,13 @@ struct Told {
 ///
 /// # Errors
 /// The store, in words; what was told before stays told.
-pub(crate) async fn run(gate: &Gate, site: &str) -> Result<String, String> {
-    let Some(licenses) = gate.licenses() else { return Ok("there is no license provider".to_owned()) };
-    let told = tell(gate, &licenses, site).await.map_err(|error| error.to_string())?;
+pub(crate) async fn run(parts: Parts) -> Outcome {
+    let Some(licenses) = parts.gate.licenses() else { return Ok("there is no license provider".to_owned()) };
+    if parts.outbox.is_none() {
+        // What is noted as told here would never be told.
+        return Ok("there is no [mail] to tell anybody by".to_owned());
+    }
+    let told = tell(&parts.gate, &licenses, &parts.site).await.map_err(|error| error.to_string())?;
     Ok(format!("told of {told} licenses that end"))
 }
 

@@ -10,48 +10,43 @@ use std::{
     time::Duration,
 };
 
-use doorward_core::license::Holder;
-use doorward_gate::{gate::Gate, license::RefreshError};
+use doorward_core::{license::Holder, time::Timestamp};
+use doorward_gate::license::{Licenses, RefreshError};
+use doorward_store::{LicenseRow, Store, StoreError};
 
-/// How long a license may stay unconfirmed; with the next run it is asked for.
-pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(3600);
+use crate::jobs::{parts::Parts, table::Outcome};
+
+/// How long a license may stay unconfirmed; the next run asks for it. With a run every five minutes, and the time that a
+/// run takes, that is 1 h 5 min at the latest.
+const UNCONFIRMED: Duration = Duration::from_secs(55 * 60);
 /// By how much earlier some are asked for, so that not all come at once for ever.
 const JITTER: Duration = Duration::from_secs(600);
 /// Most questions of one run.
 const QUESTIONS: usize = 1000;
-/// Rows that are read at once.
+/// Rows that are read.
 const PAGE: u32 = 1000;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause that the provider is given within a run, and how many of them.
 const LONGEST: Duration = Duration::from_secs(5);
 const WAITS: u32 = 20;
-/// How long webhooks are remembered that were taken: longer than Keygen keeps an event that it can send again.
-const REMEMBERED: Duration = Duration::from_hours(31 * 24);
+/// How long one run goes on; less than the limit of the job, so that it can say how far it came.
+const BUDGET: Duration = Duration::from_secs(240);
 
 /// One run. Gives back what it did, in words.
 ///
 /// # Errors
 /// Why it could not go on, in words: the store, or a provider that does not answer. What is known stays.
-pub(crate) async fn run(gate: &Gate) -> Result<String, String> {
-    let words = |error: &dyn std::fmt::Display| error.to_string();
-    let now = gate.clock().now().wall;
-    let forgotten = gate.store().forget_license_events(now.minus(REMEMBERED)).await.map_err(|error| words(&error))?;
-    let Some(licenses) = gate.licenses() else { return Ok("there is no license provider".to_owned()) };
-    // Never more often than requests would ask.
-    let after = UNCONFIRMED.max(licenses.cache_ttl());
-    let rows = gate.store().unconfirmed_licenses(now.minus(after.saturating_sub(JITTER)), PAGE).await;
-    let rows = rows.map_err(|error| words(&error))?;
-    let due = rows.iter().filter(|row| {
-        let counts = if licenses.is_per_user() {
-            row.holder != Holder::Installation
-        } else {
-            row.holder == Holder::Installation
-        };
-        counts && now.since(row.known.confirmed_at) >= after.saturating_sub(jitter(row.holder))
-    });
+pub(crate) async fn run(parts: Parts) -> Outcome {
+    let (store, clock) = (parts.gate.store(), parts.gate.clock());
+    let Some(licenses) = parts.gate.licenses() else { return Ok("there is no license provider".to_owned()) };
+    let begun = clock.now();
+    let due = due(store, &licenses, begun.wall).await.map_err(|error| error.to_string())?;
     let (mut asked, mut gone, mut failed, mut waits) = (0, 0, 0, 0);
-    for row in due.take(QUESTIONS) {
+    for row in due.into_iter().take(QUESTIONS) {
+        if clock.now().mono.saturating_sub(begun.mono) >= BUDGET {
+            return Err(format!("asked about {asked} licenses, then the time was over; the next run goes on"));
+        }
         loop {
             match licenses.refresh(row.holder).await {
                 Ok(_) => asked += 1,
@@ -73,9 +68,25 @@ pub(crate) async fn run(gate: &Gate) -> Result<String, String> {
         tokio::time::sleep(PAUSE).await;
     }
     match failed {
-        0 => Ok(format!("asked about {asked} licenses, {gone} had gone; forgot {forgotten} webhooks")),
+        0 => Ok(format!("asked about {asked} licenses, {gone} had gone")),
         failed => Err(format!("asked about {asked} licenses, {failed} got no answer")),
     }
+}
+
+/// The licenses that were not confirmed for long enough, the oldest first.
+async fn due(store: &Store, licenses: &Licenses, now: Timestamp) -> Result<Vec<LicenseRow>, StoreError> {
+    // Never more often than requests would ask.
+    let after = UNCONFIRMED.max(licenses.cache_ttl());
+    let mut rows = match licenses.is_per_user() {
+        true => store.unconfirmed_licenses(now.minus(after.saturating_sub(JITTER)), PAGE).await?,
+        // By its name: what is known of users from another provider may be older and fill the page.
+        false => store.license(Holder::Installation).await?.into_iter().collect(),
+    };
+    rows.retain(|row| {
+        (row.holder == Holder::Installation) != licenses.is_per_user()
+            && now.since(row.known.confirmed_at) >= after.saturating_sub(jitter(row.holder))
+    });
+    Ok(rows)
 }
 
 /// The same for a holder every time, spread evenly over all.
@@ -84,3 +95,6 @@ fn jitter(holder: Holder) -> Duration {
     holder.hash(&mut hasher);
     Duration::from_millis(hasher.finish() % u64::try_from(JITTER.as_millis()).unwrap_or(1))
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use super::{Installation, PATIENCE, all, until};
 
+/// Those that run without a license provider.
 const JOBS: [&str; 5] = ["purge", "outbox", "refresh", "checkpoint", "cutover"];
+/// Those that need one.
+const LICENSES: [&str; 2] = ["license_reconcile", "license_notices"];
 
 /// All jobs at one time of the day, so that no slot comes while a test runs, unless the test runs at that minute.
 fn daily() -> String {
@@ -65,7 +68,12 @@ async fn two_replicas(store: &str) {
         let listed = installation.run(&["jobs", "list", "--json"]).await;
         let listed: Vec<Value> = serde_json::from_str(&String::from_utf8_lossy(&listed.stdout)).ok()?;
         last = listed.into_iter().map(|job| (job["name"].as_str().unwrap().to_owned(), job)).collect();
-        last.values().all(|job| job["last_run"]["outcome"] == "done").then_some(())
+        assert_eq!(
+            LICENSES.map(|job| last[job]["schedule"].as_str().unwrap()),
+            ["off"; 2],
+            "nobody is asked about licenses"
+        );
+        JOBS.iter().all(|job| last[*job]["last_run"]["outcome"] == "done").then_some(())
     })
     .await;
     let mut stored = BTreeMap::new();
@@ -153,12 +161,19 @@ async fn a_command_runs_a_job_beside_a_running_server_and_says_how_it_went() {
     ));
     let _server = installation.serve_ready().await;
     let never = installation.ok(&["jobs", "list"]).await;
-    assert_eq!(never.matches("never").count(), JOBS.len() * 3, "all jobs are off, and none has run:\n{never}");
+    assert_eq!(
+        never.matches("never").count(),
+        (JOBS.len() + LICENSES.len()) * 3,
+        "all jobs are off, and none has run:\n{never}"
+    );
     for job in ["purge", "outbox", "checkpoint", "cutover"] {
         let said: Value = serde_json::from_str(&installation.ok(&["jobs", "run", job, "--json"]).await).unwrap();
         assert_eq!((&said["job"], &said["outcome"]), (&json!(job), &json!("done")));
         let [run] = &runs(&installation, job).await[..] else { panic!("one run of {job}") };
         assert_eq!((&run["outcome"], &run["attempts"], &run["error"]), (&json!("done"), &json!(1), &Value::Null));
+    }
+    for job in LICENSES {
+        assert!(installation.ok(&["jobs", "run", job]).await.contains("there is no license provider"));
     }
     assert!(installation.ok(&["audit", "verify"]).await.contains(" checkpoints, the newest of 20"));
 
