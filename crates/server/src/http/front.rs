@@ -52,12 +52,13 @@ async fn forward(call: &mut Call, decision: &Decision, grant: &Grant, since: Now
     let app = site.apps.get(rule.app).ok_or(Reason::Internal)?;
     let principal = grant.principal.as_ref().map(Permitted::get);
     let used = principal.map(|principal| principal.authenticated.kind());
+    // Looks at the headers, which go to the app below.
+    let until = principal.map(|principal| until(call, principal, decision, grant, since));
     let mut headers = std::mem::take(&mut call.parts.headers);
     let strip = ForwardPolicy { extra: &app.extra_names, used, forward_authorization: rule.forward_authorization };
     forward::strip(&mut headers, &strip);
     let set = identity(call, app, grant, decision)?;
     let host = HeaderValue::try_from(&*call.client.host).map_err(|_| Reason::RequestMalformed)?;
-    let until = principal.map(|principal| until(call, principal, decision, grant, since));
     let mut request = Request::new(call.take_body().unwrap_or_default());
     *request.method_mut() = call.parts.method.clone();
     *request.uri_mut() = call.parts.uri.clone();

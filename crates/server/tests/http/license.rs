@@ -368,6 +368,27 @@ async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_go
 }
 
 #[tokio::test]
+async fn a_socket_through_the_door_closes_when_its_license_ends_and_does_not_go_on_through_the_grace() {
+    let app = RawUpstream::with(|mut conversation| async move {
+        conversation.until(b"\r\n\r\n").await;
+        conversation.say(ACCEPT).await;
+        conversation.end().await;
+    })
+    .await;
+    let paid = Paid::set_up(Book::of(LicenseState::Active), |setup| setup.upstream(app.url())).await;
+    let mut wire = Wire::to(paid.world.address()).await;
+    wire.send(upgrade().with("Authorization", format!("Bearer {}", paid.key)).bytes()).await;
+    assert_eq!(wire.answer().await.status, 101);
+    until("the socket is counted", || paid.world.server().proxy.open_sockets() == 1).await;
+    let told = tokio::time::timeout(Duration::from_secs(1), async {
+        paid.rebook(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
+        wire.rest().await
+    });
+    assert_eq!(told.await.expect("within a second"), close_frame(4003, "license_expired_grace"));
+    assert_eq!(paid.get("/x").await.status, 200, "reading goes on");
+}
+
+#[tokio::test]
 async fn a_user_whose_subject_is_blocked_at_the_vendor_gets_402() {
     let paid = Paid::set_up(Book::of(LicenseState::Active), |setup| setup.top("license = { issuer = \"main\" }")).await;
     paid.world.store().link_subject(paid.user, "kg-ada".to_owned(), Effects::default()).await.unwrap();
