@@ -87,6 +87,10 @@ pub fn check(licensed: Option<&Licensed>, rule: &Rule, reads: bool) -> Result<()
     }
     let held = licensed.entitlements();
     match needed.iter().find(|code| !held.is_some_and(|held| held.contains(*code))) {
+        // What is known is too old to say that it was not bought since.
+        Some(_) if matches!(licensed.standing.verdict, Verdict::ReadOnly { reason: Reason::LicenseUnknown }) => {
+            Err(Reason::LicenseUnknown.into())
+        }
         Some(code) => Err(missing(code)),
         None => Ok(()),
     }

@@ -212,9 +212,15 @@ fn what_nobody_can_tell_is_never_402() {
             End::ALL.into_iter().flat_map(|end| [Confirmed::Silent, Confirmed::Lost].map(|c| (end, c)))
         {
             let licensed = Licensed::derive(Holder::Installation, Some(known(state, end, confirmed)), &POLICY, NOW);
-            for reads in [true, false] {
-                let verdict = check(Some(&licensed), &rule(LicenseMode::ActiveOrGraceRead, OnStale::Deny, &[]), reads);
-                assert!(verdict.is_ok() || verdict.unwrap_err().reason == Reason::LicenseUnknown, "{state:?} {end:?}");
+            for (reads, needed) in [(true, &[][..]), (false, &[]), (true, &["AUDIT"]), (false, &["AUDIT"])] {
+                for mode in [LicenseMode::ActiveOrGraceRead, LicenseMode::None] {
+                    let verdict = check(Some(&licensed), &rule(mode, OnStale::Deny, needed), reads);
+                    let reason = verdict.err().map(|denial| denial.reason);
+                    assert!(
+                        reason.is_none_or(|reason| reason == Reason::LicenseUnknown),
+                        "{state:?} {end:?} {needed:?}"
+                    );
+                }
             }
         }
     }

@@ -18,6 +18,9 @@ pub use holder::{Holder, NoHolder};
 pub use licensed::{Licensed, check, is_asked};
 pub use standing::{Standing, Verdict, derive};
 
+/// How far the clock of a provider or of another server may be ahead of ours.
+const SKEW: Duration = Duration::from_secs(600);
+
 /// What a provider says about a license, in one vocabulary for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,19 +123,28 @@ pub enum Plan {
 
 /// Weighs a new observation, received at `now`, against what is known. An older observation never wins, however late
 /// it arrives; of two made at the same moment the one that arrives later counts.
-pub fn plan(known: Option<&Known>, observation: Observation, now: Timestamp) -> Plan {
+///
+/// What is known from a time that is far from come was written by a clock that was ahead: it keeps nothing newer out.
+///
+/// A license that is said to be over before its stated end was over when that was said first: from then on this is its
+/// end, so its grace does not begin anew with every confirmation.
+pub fn plan(known: Option<&Known>, mut observation: Observation, now: Timestamp) -> Plan {
+    if observation.state == LicenseState::Expired {
+        let was_over = known.filter(|known| known.observation.state == LicenseState::Expired);
+        let ended = was_over.and_then(|known| known.observation.expires_at).unwrap_or(observation.observed_at);
+        observation.expires_at = observation.expires_at.map(|end| end.min(ended).min(observation.observed_at));
+    }
     let Some(known) = known else {
         return Plan::Changed { old: None, new: Known { observation, confirmed_at: now } };
     };
-    if observation.observed_at < known.observation.observed_at {
+    if observation.observed_at < known.observation.observed_at && known.observation.observed_at <= now.plus(SKEW) {
         return Plan::Older;
     }
-    let says_the_same = Observation { observed_at: known.observation.observed_at, ..observation.clone() };
-    let is_same = says_the_same == known.observation;
-    // A license is not forgotten because an event names only the subject.
-    let license_id = observation.license_id.clone().or_else(|| known.observation.license_id.clone());
-    let new =
-        Known { observation: Observation { license_id, ..observation }, confirmed_at: now.max(known.confirmed_at) };
+    // A license is not forgotten because an event names only the subject, or because it is gone.
+    observation.license_id = observation.license_id.or_else(|| known.observation.license_id.clone());
+    let is_same =
+        Observation { observed_at: known.observation.observed_at, ..observation.clone() } == known.observation;
+    let new = Known { observation, confirmed_at: now };
     if is_same { Plan::Confirmed(new) } else { Plan::Changed { old: Some(known.observation.state), new } }
 }
 

@@ -94,6 +94,44 @@ fn a_clock_that_was_moved_back_brings_nothing_back() {
 }
 
 #[test]
+fn a_license_said_to_be_over_before_its_end_was_over_when_that_was_said_first() {
+    let said =
+        |day| Observation { observed_at: days(day), ..observed(LicenseState::Expired, Some(days(100))).observation };
+    let mut known = None;
+    for day in 0..107 {
+        let (Plan::Confirmed(new) | Plan::Changed { new, .. }) = plan(known.as_ref(), said(day), days(day)) else {
+            panic!("nothing older comes")
+        };
+        assert_eq!(new.observation.expires_at, Some(days(0)), "day {day}");
+        let rank = derive(Some(&new), &POLICY, days(day), days(day)).verdict.rank();
+        assert_eq!(rank, u8::from(day < 7), "day {day}");
+        known = Some(new);
+    }
+    // Renewed, it has its new end and, should it be taken away again, a grace of its own.
+    let active = Observation { state: LicenseState::Active, ..said(110) };
+    let Plan::Changed { new, .. } = plan(known.as_ref(), active, days(110)) else { panic!("that is news") };
+    assert_eq!(new.observation.expires_at, Some(days(100)));
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_wrote_down_keeps_nothing_newer_out() {
+    let mut ahead = Known { confirmed_at: days(365), ..observed(LicenseState::None, None) };
+    ahead.observation.observed_at = days(365);
+    let bought = Observation { observed_at: days(1), ..observed(LicenseState::Active, None).observation };
+    let Plan::Changed { new, .. } = plan(Some(&ahead), bought.clone(), days(1)) else { panic!("it is not older") };
+    assert_eq!((new.observation, new.confirmed_at), (bought.clone(), days(1)));
+    assert_eq!(plan(Some(&ahead), bought, days(365)), Plan::Older, "while that time counts, so does what it wrote");
+}
+
+#[test]
+fn a_confirmation_that_names_no_license_is_a_confirmation() {
+    let known = observed(LicenseState::None, None);
+    let same = Observation { license_id: None, observed_at: days(1), ..known.observation.clone() };
+    let Plan::Confirmed(new) = plan(Some(&known), same, days(1)) else { panic!("nothing else is said") };
+    assert_eq!(new.observation.license_id.as_deref(), Some("lic"));
+}
+
+#[test]
 fn days_of_grace_count_down_and_are_gone_with_it() {
     let known = |confirmed_at| Known { confirmed_at, ..observed(LicenseState::Active, Some(days(0))) };
     for (now, left) in
@@ -160,7 +198,7 @@ proptest! {
         let mut known: Option<Known> = None;
         let start = shuffle.index(seen.len());
         for (step, observation) in seen.iter().cycle().skip(start).take(seen.len()).enumerate() {
-            match plan(known.as_ref(), observation.clone(), days(step as i64)) {
+            match plan(known.as_ref(), observation.clone(), days(40 + step as i64)) {
                 Plan::Older => prop_assert!(known.as_ref().is_some_and(|known| known.observation.observed_at > observation.observed_at)),
                 Plan::Confirmed(new) | Plan::Changed { new, .. } => {
                     prop_assert!(known.as_ref().and_then(|known| known.observation.license_id.as_ref()).is_none() || new.observation.license_id.is_some());
