@@ -76,6 +76,14 @@ impl Gate {
         let licensed = look.as_ref().map(|look| self.licensed(&desk, look, asked.now));
         let externals = [listed, loaded.license_listed.as_ref()];
         let outcome = self.authorize_as(Arc::clone(principal), asked, licensed.as_ref(), &externals);
+        // Nobody asks a provider that is left alone: to come back before that is in vain.
+        let pause = desk.pause(asked.now).as_secs();
+        let outcome = match outcome {
+            Err(denial) if denial.reason == Reason::LicenseUnknown && pause > 0 => {
+                Err(denial.with_retry_after(u32::try_from(pause).unwrap_or(u32::MAX)))
+            }
+            outcome => outcome,
+        };
         let is_about_license = outcome.as_ref().is_err_and(|denial| denial.reason.is_license());
         if let Some(denial) = unconfirmed {
             return Step::Done(if is_about_license { Err(denial) } else { outcome });

@@ -15,6 +15,8 @@ use super::{Applied, Desk, Licenses, held::Entry};
 
 /// How often a change is planned anew because somebody else was faster.
 const TRIES: usize = 8;
+/// What was confirmed later by so much was so by a clock that was ahead.
+const AHEAD: Duration = Duration::from_secs(600);
 /// How long a change stays in the revocation log: whoever did not read it for so long has forgotten what it held.
 const SPREADS_FOR: Duration = Duration::from_hours(24);
 
@@ -57,7 +59,7 @@ impl Licenses {
                     if matches!(applied, Applied::Changed { .. }) {
                         self.gate.follow().await;
                     }
-                    self.desk.learn(holder, known);
+                    self.desk.learn(holder, known, self.gate.clock().now().mono);
                     return Ok(applied);
                 }
             }
@@ -88,20 +90,23 @@ impl Licenses {
 }
 
 impl Desk {
-    /// Takes over what was just written, unless something newer is known already.
-    pub(super) fn learn(&self, holder: Holder, known: Known) {
+    /// Takes over what was just written, or read, unless something newer is known already.
+    pub(super) fn learn(&self, holder: Holder, known: Known, mono: Duration) {
         let Some(old) = self.held.entry(holder) else { return };
-        if old.confirmed_at().is_some_and(|at| at > known.confirmed_at) {
+        // What is newer only by a clock that was far ahead is not newer.
+        if old.confirmed_at().is_some_and(|at| at > known.confirmed_at && at.since(known.confirmed_at) < AHEAD) {
             return;
         }
-        let entry = Entry { known: Some(Arc::new(known)), subject: old.subject.clone(), jitter: old.jitter };
+        let known = Some(Arc::new(known));
+        let entry = Entry { known, subject: old.subject.clone(), jitter: old.jitter, kept_at: mono };
         self.held.keep(holder, Arc::new(entry));
     }
 
     /// Takes over the holder's subject at the provider.
     pub(super) fn learn_subject(&self, holder: Holder, subject: Option<&str>) {
         let Some(old) = self.held.entry(holder).filter(|old| old.subject.as_deref() != subject) else { return };
-        let entry = Entry { known: old.known.clone(), subject: subject.map(Arc::from), jitter: old.jitter };
+        let subject = subject.map(Arc::from);
+        let entry = Entry { known: old.known.clone(), subject, jitter: old.jitter, kept_at: old.kept_at };
         self.held.keep(holder, Arc::new(entry));
     }
 }

@@ -92,6 +92,8 @@ impl Licenses {
         let runtime = Handle::try_current().map_err(|_| RefreshError::GivenUp)?;
         let (sender, landing) = watch::channel(None);
         flights.insert(holder, landing.clone());
+        // A runtime that ends drops the future at once, and that frees the place.
+        drop(flights);
         let (licenses, flight) = (self.clone(), Flight { desk: Arc::clone(&self.desk), holder });
         runtime.spawn(async move {
             let outcome = licenses.ask(holder, cause).await;
@@ -105,15 +107,23 @@ impl Licenses {
     async fn ask(&self, holder: Holder, cause: Cause) -> Result<Applied, RefreshError> {
         let _seat = self.desk.seats.acquire().await.map_err(|_| RefreshError::GivenUp)?;
         let known = self.gate.store().license(holder).await?.map(|row| row.known);
-        // Another process over the same store may have asked meanwhile.
+        let (now, wall) = (self.now(), self.gate.clock().now().wall);
+        // Another process over the same store may have asked meanwhile. Nobody can tell by a clock that was set back,
+        // nor by a row that a clock wrote which was ahead.
         if let Some(known) = &known
             && cause == Cause::Old
-            && self.now().since(known.confirmed_at) < self.cache_ttl() / 2
+            && wall >= now
+            && known.confirmed_at <= now
+            && now.since(known.confirmed_at) < self.cache_ttl() / 2
         {
-            self.desk.learn(holder, known.clone());
+            self.desk.learn(holder, known.clone(), self.gate.clock().now().mono);
             return Ok(Applied::Confirmed);
         }
-        let question = self.question(holder, known.and_then(|known| known.observation.license_id)).await?;
+        let question = self.question(holder, known.and_then(|known| known.observation.license_id)).await;
+        if question == Err(RefreshError::HolderGone) {
+            self.desk.held.forget_holder(holder);
+        }
+        let question = question?;
         // A user may have been linked since.
         self.desk.learn_subject(holder, question.subject.as_deref());
         let observation = self.put(question).await?;
@@ -147,7 +157,12 @@ impl Licenses {
         let answer = answer.unwrap_or_else(|_| Err(too_slow()));
         let now = clock.now();
         match answer {
-            Ok(observation) => {
+            Ok(mut observation) => {
+                // Without a time of its own it counts by the time that licenses are judged by: where our clock was
+                // ahead once, what was said then keeps it not out.
+                if observation.observed_at == asked.wall {
+                    observation.observed_at = self.gate.license_time(asked.wall);
+                }
                 let was_closed = desk.breaker().succeeded();
                 if !was_closed {
                     tracing::info!(provider = self.provider(), "the license provider answers again");

@@ -1,6 +1,6 @@
 //! What is known of licenses, in memory: asked on every request that needs one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     id::UserId,
@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) subject: Option<Arc<str>>,
     /// Spreads the questions of many holders over time, and those of replicas.
     pub(super) jitter: u8,
+    /// When it was confirmed, or read, by the monotonic clock: it ages also while the other one was set back.
+    pub(super) kept_at: Duration,
 }
 
 impl Entry {
@@ -56,6 +58,14 @@ impl Held {
 
     pub(super) fn forget(&self, holder: Holder) {
         self.entries.remove(&holder);
+    }
+
+    /// Drops everything about a holder who is gone.
+    pub(super) fn forget_holder(&self, holder: Holder) {
+        self.entries.remove(&holder);
+        if let Some(gone) = holder.user() {
+            self.links.retain(|_, user| *user != gone);
+        }
     }
 
     pub(super) fn link(&self, subject: &SubjectId) -> Option<UserId> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use doorward_core::{
     decision::Denial,
     id::OrgId,
-    license::{self, Holder, Licensed},
+    license::{self, Holder, LicenseState, Licensed},
     principal::{Authenticated, Principal, SubjectId},
     rule::Rule,
     time::{Now, Timestamp},
@@ -99,11 +99,25 @@ impl Desk {
         Licensed::derive(holder, known, &self.parts.policy, now)
     }
 
+    /// When what is open ends by the license's own word, however long nobody confirmed it.
+    pub(crate) fn stated_end(&self, look: &Look, reads: bool) -> Option<Timestamp> {
+        let known = look.entry.as_ref()?.known.as_ref()?;
+        let can_end = matches!(known.observation.state, LicenseState::Active | LicenseState::Expired);
+        let end = known.observation.expires_at.filter(|_| can_end)?;
+        Some(if reads { end.plus(self.parts.policy.grace) } else { end })
+    }
+
     /// What a request does about knowledge that would let it pass.
     pub(crate) fn course(&self, look: &Look, time: Timestamp, now: Now) -> Course {
         let (Some(holder), Some(entry)) = (look.holder, &look.entry) else { return Course::Go };
         let ttl = self.parts.cache_ttl;
-        let age = entry.confirmed_at().map_or(Duration::MAX, |at| time.since(at));
+        // The clock may have been set back, or have been ahead when this was confirmed.
+        let kept_for = now.mono.saturating_sub(entry.kept_at);
+        let age = match entry.confirmed_at() {
+            Some(at) if at <= time => time.since(at).max(kept_for),
+            Some(at) if at.since(time) < ttl => kept_for,
+            Some(_) | None => Duration::MAX,
+        };
         // Between three quarters and all of it, so that questions of many holders do not come together.
         if age < ttl / 4 * 3 + ttl / 1024 * u32::from(entry.jitter) {
             return Course::Go;
@@ -113,6 +127,11 @@ impl Desk {
         }
         // A provider that failed is tried, and nobody waits for that.
         if age >= ttl && self.breaker().is_closed() { Course::Wait } else { Course::Ahead }
+    }
+
+    /// How long nobody asks the provider.
+    pub(crate) fn pause(&self, now: Now) -> Duration {
+        self.breaker().pause(now.mono)
     }
 
     /// Whether a request may ask about `holder` now, or join who does.
@@ -177,11 +196,21 @@ impl Licenses {
             license::check(Some(&licensed), &asked.rule, asked.reads).is_ok()
         };
         let kept = self.desk.look(&asked.principal).filter(|_| is_fresh);
+        let was_kept = kept.is_some();
+        let is_confirmed =
+            |look: &Look| look.holder.is_some_and(|holder| self.desk.confirmed.has_room(&holder).is_err());
         let look = match kept {
             Some(look) if passes(&look) => look,
             // The store has confirmed this refusal within the last second.
-            Some(look) if look.holder.is_some_and(|holder| self.desk.confirmed.check(&holder).is_err()) => look,
-            _ => self.read(&asked.principal).await?,
+            Some(look) if is_confirmed(&look) => look,
+            _ => {
+                let look = self.read(&asked.principal).await?;
+                // Only a store that answered has confirmed anything.
+                if let Some(holder) = look.holder.filter(|_| was_kept) {
+                    let _ = self.desk.confirmed.check(&holder);
+                }
+                look
+            }
         };
         let Some(holder) = look.holder else { return Ok(look) };
         let landing = if !passes(&look) {
@@ -251,7 +280,11 @@ impl Licenses {
         };
         let subject = user.and_then(|user| user.external_subject).map(Arc::from);
         let [jitter] = self.gate.clock().random();
-        let entry = Arc::new(Entry { known, subject, jitter });
+        // While the clock is behind, nobody can tell how old the row is: it is asked for again.
+        let now = self.gate.clock().now();
+        let unknown_age = if now.wall < self.now() { self.cache_ttl() } else { Duration::ZERO };
+        let kept_at = now.mono.saturating_sub(unknown_age);
+        let entry = Arc::new(Entry { known, subject, jitter, kept_at });
         self.desk.held.keep(holder, Arc::clone(&entry));
         // What changed while the row was on its way has found nothing to void.
         if self.gate.revocation_seq() != seq {

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use doorward_core::{license, principal::Principal, reason::Reason};
+use doorward_core::{license, principal::Principal, reason::Reason, rule::LicenseMode};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::look::{Asked, Course};
@@ -20,7 +20,8 @@ impl Gate {
     /// of `policy` at this index admitted: it is revoked, over, or its subject blocked. `reads` as in
     /// [`license::check`].
     ///
-    /// Not knowing ends nothing that was admitted. What changed since is not missed, however late this is first polled.
+    /// Not knowing ends nothing that was admitted before the end that its license states, and the grace for what only
+    /// reads. What changed since is not missed, however late this is first polled.
     pub fn license_lost(
         &self,
         principal: Arc<Principal>,
@@ -81,12 +82,17 @@ impl Gate {
                 }
             }
         };
-        let licensed = match judge(&look) {
-            Ok(licensed) => licensed,
-            Err(Reason::LicenseUnknown) => return Ok(LONGEST),
+        let mut wait = match judge(&look) {
+            Ok(licensed) => licensed.standing.until.map_or(LONGEST, |until| until.since(licensed.at).min(LONGEST)),
+            // Not knowing ends nothing; the end that the license states itself does.
+            Err(Reason::LicenseUnknown) => match licenses.desk.stated_end(&look, reads) {
+                Some(end) if rule.license != LicenseMode::None && licenses.now() >= end => {
+                    return Err(Reason::LicenseExpired);
+                }
+                _ => LONGEST,
+            },
             Err(reason) => return Err(reason),
         };
-        let mut wait = licensed.standing.until.map_or(LONGEST, |until| until.since(licensed.at).min(LONGEST));
         if let Some(subject) = look.subject() {
             if now.mono.saturating_sub(*asked_set) >= ASK_AGAIN {
                 *asked_set = now.mono;

@@ -101,3 +101,21 @@ async fn a_blocked_subject_loses_what_is_open() {
     world.house.gate.follow().await;
     assert_eq!(so_far(&mut socket).await, Some(Reason::LicenseBlocked));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_end_that_a_license_states_ends_a_socket_also_where_nobody_confirms_it_any_more() {
+    let world = World::new().await;
+    let ada = world.person("ada@example.com").await;
+    world.vendor.book(ada.holder, Book::of(LicenseState::Active).until(START.plus(DAY * 3)));
+    let (mut socket, mut answer) = (held(&world, &ada, false).await, held(&world, &ada, true).await);
+    world.vendor.fail(FaultKind::Unavailable);
+    for (days, expected) in [(2, (None, None)), (3, (Some(Reason::LicenseExpired), None))] {
+        world.house.clock.set_wall(START.plus(DAY * days));
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert_eq!((so_far(&mut socket).await, so_far(&mut answer).await), expected, "day {days}");
+        settle(&world.house.gate).await;
+    }
+    world.house.clock.set_wall(START.plus(DAY * 3 + POLICY.grace));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(so_far(&mut answer).await, Some(Reason::LicenseExpired));
+}

@@ -164,3 +164,39 @@ async fn without_a_provider_whatever_asks_for_a_license_is_closed_again() {
     assert!(world.house.gate.licenses().is_none());
     assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
 }
+
+#[tokio::test]
+async fn while_the_clock_is_set_back_the_provider_is_asked_all_the_same() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    world.house.clock.set_wall(START.minus(DAY * 365));
+    world.vendor.book(ada.holder, Book::of(LicenseState::Suspended));
+    world.advance(TTL).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseSuspended));
+}
+
+#[tokio::test]
+async fn after_a_clock_that_was_ahead_whoever_buys_gets_in_at_once() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::None).await;
+    world.house.clock.set_wall(START.plus(Duration::from_secs(3600)));
+    assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseNone));
+    world.house.clock.set_wall(START);
+    world.vendor.book(ada.holder, Book::of(LicenseState::Active));
+    world.advance(Duration::from_secs(30)).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn whoever_is_refused_for_not_knowing_is_told_when_somebody_asks_again() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    let limited = ProviderFault {
+        retry_after: Some(Duration::from_secs(120)),
+        ..ProviderFault::new(FaultKind::Unavailable, "429")
+    };
+    *lock(&world.vendor.0.fault) = Some(limited);
+    let denial = world.house.decide(&ada.get()).await.outcome.unwrap_err();
+    assert_eq!((denial.reason, denial.retry_after()), (Reason::LicenseUnknown, Some(120)));
+}
