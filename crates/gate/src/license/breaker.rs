@@ -56,11 +56,18 @@ impl Breaker {
 
     /// A question that was asked at `asked` failed. Of many that were under way together one counts.
     pub(super) fn failed(&mut self, fault: &ProviderFault, asked: Duration, now: Duration, jitter: u8) {
-        self.trial_until = Duration::ZERO;
+        // One that began before the trial settles nothing.
+        if self.trial_until.saturating_sub(TRIAL) <= asked {
+            self.trial_until = Duration::ZERO;
+        }
         match fault.kind {
             // It is there. What it says about one license tells nothing about the others.
             FaultKind::Untrusted if self.failures == 0 => return,
-            FaultKind::Untrusted => {}
+            FaultKind::Untrusted => {
+                let asked_for = fault.retry_after.unwrap_or_default().min(LONGEST_ASKED);
+                self.pause_until = self.pause_until.max(now.saturating_add(FIRST.max(asked_for)));
+                return;
+            }
             FaultKind::Unavailable | FaultKind::Misconfigured if self.failures > 0 && asked < self.failed_at => {}
             FaultKind::Unavailable | FaultKind::Misconfigured => {
                 self.failures = self.failures.saturating_add(1);
@@ -139,6 +146,28 @@ mod tests {
         let mut breaker = Breaker::default();
         breaker.failed(&ProviderFault::new(FaultKind::Untrusted, "no signature"), SECOND, SECOND, 9);
         assert!(breaker.is_closed() && breaker.admits(SECOND));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_believed_keeps_others_waiting_for_a_second_only() {
+        let mut breaker = Breaker::default();
+        for _ in 0..10 {
+            let now = breaker.pause(Duration::ZERO);
+            breaker.failed(&down(), now, now, 0);
+        }
+        let back = breaker.pause(Duration::ZERO);
+        assert!(breaker.admits(back));
+        breaker.failed(&ProviderFault::new(FaultKind::Untrusted, "no signature"), back, back, 255);
+        assert_eq!(breaker.pause(back), FIRST);
+    }
+
+    #[test]
+    fn a_question_from_before_the_trial_does_not_end_it() {
+        let mut breaker = Breaker::default();
+        breaker.failed(&down(), Duration::ZERO, Duration::ZERO, 0);
+        assert!(breaker.admits(SECOND * 5));
+        breaker.failed(&down(), Duration::ZERO, SECOND * 6, 0);
+        assert!(!breaker.admits(SECOND * 10));
     }
 
     #[test]
