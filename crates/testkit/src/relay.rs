@@ -115,6 +115,7 @@ impl State {
                 }
                 None => ("404 Not Found", Some(json!({ "error": "claim not found" }))),
             },
+            _ if asked == "GET /v1/health" => ("200 OK", None),
             _ => ("404 Not Found", None),
         };
         self.write(status, body)

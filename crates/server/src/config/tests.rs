@@ -290,6 +290,57 @@ upstream = "http://127.0.0.1:3002"
 }
 
 #[test]
+fn with_a_license_provider_rules_ask_for_a_license_unless_they_are_public_or_say_otherwise() {
+    let rules = r#"
+[[rules]]
+path = "/open/*"
+allow = ["public"]
+app = "web"
+[[rules]]
+path = "/free/*"
+allow = ["session"]
+license = "none"
+app = "web"
+[[rules]]
+path = "/strict/*"
+allow = ["session"]
+license = "active"
+app = "web"
+"#;
+    let modes = |provider: &str| {
+        let config =
+            parse_with(&format!("{TOP}{REST}{rules}{provider}"), &[]).unwrap_or_else(|error| panic!("{error}"));
+        config.core_rules().iter().map(|rule| rule.license).collect::<Vec<_>>()
+    };
+    let (none, strict) = (LicenseMode::None, LicenseMode::Active);
+    assert_eq!(modes(""), [none, none, none, strict]);
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let provider = format!(
+        "[license]\nprovider = \"file\"\npath = \"license.lic\"\naccount = \"acct-1\"\nproduct = \"prod-1\"\npublic_keys = [\"{key}\"]\n"
+    );
+    assert_eq!(modes(&provider), [LicenseMode::ActiveOrGraceRead, none, none, strict]);
+}
+
+#[test]
+fn jobs_that_have_nothing_to_work_with_are_off() {
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let provider = format!("[license]\nprovider = \"file\"\npath = \"license.lic\"\npublic_keys = [\"{key}\"]\n");
+    let mail = "[mail]\nurl = \"smtp://127.0.0.1:1025\"\nfrom = \"Example <login@example.com>\"\n";
+    let runs = |text: &str, host_has_license, host_has_mail| {
+        let jobs = parse_with(&format!("{TOP}{text}"), &[]).unwrap_or_else(|error| panic!("{error}"));
+        let jobs = jobs.effective_jobs(host_has_license, host_has_mail);
+        assert!(jobs.purge.0.is_some());
+        (jobs.license_reconcile.0.is_some(), jobs.license_notices.0.is_some())
+    };
+    assert_eq!(runs(mail, false, false), (false, false));
+    assert_eq!(runs(&provider, false, false), (true, false));
+    assert_eq!(runs(&format!("{provider}{mail}"), false, false), (true, true));
+    assert_eq!((runs(mail, true, false), runs("", true, true)), ((true, true), (true, true)));
+    let off = format!("{provider}{mail}[jobs]\nlicense_reconcile = \"off\"\n");
+    assert_eq!(runs(&off, true, true), (false, true));
+}
+
+#[test]
 fn an_issuer_becomes_a_policy_and_a_source_of_keys() {
     let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
     let text = format!(

@@ -169,3 +169,58 @@ async fn a_license_server_is_asked_and_what_is_wrong_is_said_in_words() {
     keygen.die().await;
     assert_eq!(ask().await["status"], "down");
 }
+
+#[tokio::test]
+async fn the_license_file_and_the_relay_are_looked_at() {
+    use doorward_testkit::{
+        paper::{Account, Paper},
+        relay::Relay,
+    };
+
+    let dir = tempfile::tempdir().unwrap();
+    let (account, stranger, now) = (Account::generate(), Account::generate(), issuer::control::now() * 1000);
+    let day = 86_400_000;
+    let toml = |place: &str| {
+        format!(
+            "[license]\nprovider = \"file\"\n{place}\naccount = \"acct-1\"\nproduct = \"prod-1\"\npublic_keys = [\"{}\"]\n",
+            account.public_key()
+        )
+    };
+    let file = dir.path().join("license.lic");
+    let ask = async |text: Option<String>| {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let (document, _) = check(config(dir.path(), "", &toml(&format!("path = {file:?}")))).await;
+        finding(&document, "license ").clone()
+    };
+    let fine = Paper { expiry: Some(now + 30 * day), ..Paper::new("lic-1", now - day) };
+    let over = Paper { file_ends: Some(now - 1000), ..fine.clone() };
+    let other = Paper { product: "prod-2".to_owned(), ..fine.clone() };
+    for (text, status, detail) in [
+        (None, "wrong", "there is no license file"),
+        (Some("not a license".to_owned()), "wrong", ""),
+        (Some(stranger.file(&fine)), "wrong", "license.lic"),
+        (Some(account.file(&other)), "wrong", "product"),
+        (Some(account.file(&over)), "wrong", "the file has ended"),
+        (Some(account.file(&fine)), "ok", "license.lic is genuine, until "),
+    ] {
+        let found = ask(text).await;
+        assert_eq!(found["status"], status, "{found}");
+        assert!(found["detail"].as_str().unwrap().contains(detail), "{detail}: {found}");
+        assert_eq!(found["remedy"].is_null(), status == "ok", "{found}");
+    }
+
+    let ask = async |url: &str| {
+        let place = format!("relay_url = \"{url}\"\nfingerprint = \"node-1\"");
+        let (document, outcome) = check(config(dir.path(), "", &toml(&place))).await;
+        (finding(&document, "license relay").clone(), outcome.is_ok())
+    };
+    let relay = Relay::start(&[], 60, issuer::control::now).await;
+    let (found, is_fine) = ask(&relay.url()).await;
+    assert_eq!((&found["status"], is_fine), (&"ok".into(), true), "{found}");
+    assert_eq!(relay.heard(), ["GET /v1/health"], "nothing is claimed");
+    let (found, is_fine) = ask(&format!("http://127.0.0.1:{}", closed_port())).await;
+    assert_eq!((&found["status"], is_fine), (&"down".into(), false), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("license.relay_url"), "{found}");
+}
