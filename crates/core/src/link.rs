@@ -367,20 +367,12 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
     (plan, effects)
 }
 
-/// How long it stays in the revocation log that a user has a subject now.
-const LINK_SPREADS_FOR: Duration = Duration::from_hours(24);
-
 /// Puts the promotion of a pending user into a sign-in that is planned.
 pub fn promote(plan: &mut ConsumeLink, effects: &mut Effects, promotion: Promotion) {
     if let Promotion::Promote { subject } = &promotion {
         for event in effects.audit.iter_mut().filter(|event| event.kind == EventKind::SessionCreated) {
             event.detail.more.insert("linked_subject".into(), subject.as_str().into());
         }
-        // Whoever remembers this user without a subject asks no blocklist about it.
-        let until = Some(plan.at.plus(LINK_SPREADS_FOR));
-        let (scope, why) = (Scope::User { id: plan.user_id }, "subject_linked".to_owned());
-        let effect = NewRevocation { scope, at: plan.at, until, why };
-        *effects = std::mem::take(effects).with_revocation(effect);
     }
     plan.promote = Some(promotion);
 }

@@ -100,16 +100,6 @@ fn consuming_begins_a_session_and_ends_the_one_that_was_there() {
 }
 
 #[test]
-fn a_promotion_tells_whoever_remembers_the_user_without_a_subject() {
-    let (mut plan, mut effects) = plan_consume(&link(), new_session(None), NOW);
-    promote(&mut plan, &mut effects, Promotion::Mismatch);
-    assert!(effects.revocations.is_empty());
-    promote(&mut plan, &mut effects, Promotion::Promote { subject: "kg-1".to_owned() });
-    let scopes: Vec<_> = effects.revocations.iter().map(|entry| entry.scope.clone()).collect();
-    assert_eq!(scopes, [Scope::User { id: plan.user_id }]);
-}
-
-#[test]
 fn a_user_agent_is_cut_at_a_character_and_loses_its_controls() {
     let long = format!("{}é", "x".repeat(Asker::USER_AGENT_MAX - 1));
     let asker = Asker::new(None, Some(&long));
