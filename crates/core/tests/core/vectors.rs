@@ -64,7 +64,7 @@ const READERS: &[(&str, &str)] = &[
     ("keygen/keygen.json", "crates/server/tests/http/cli/license.rs"),
     ("keygen/keygen.json", "crates/core/tests/core/keygen_vectors.rs"),
     ("keygen/keygen.json", "crates/gate/tests/gate/local_license.rs"),
-    ("keygen/keygen.json", "crates/server/tests/http/webhooks.rs"),
+    ("keygen/keygen.json", "crates/server/tests/http/webhooks/keygen.rs"),
     ("own/webhook-hmac.json", "crates/server/tests/http/webhooks.rs"),
     ("issuers/", "crates/core/tests/core/issuer_captures.rs"),
 ];
