@@ -16,8 +16,8 @@ settings! {
     /// When jobs run: five fields as in a crontab (minute, hour, day of the month, month, day of the week), UTC; or `off`.
     /// Replicas share one schedule: each slot is run once. After a downtime a job that missed slots runs once.
     pub struct Jobs {
-        /// Deletes ended sessions, links and one-time tokens, old entries of the revocation log, old runs of jobs, and
-        /// users who never proved their address.
+        /// Deletes ended sessions, links and one-time tokens, old entries of the revocation log, old runs of jobs, names
+        /// of license webhooks that were taken, and users who never proved their address.
         purge: When = default "*/10 * * * *";
         /// Sends mails that are due and that no server took, and deletes mails that were given up 30 days ago.
         outbox: When = default "*/10 * * * *";
@@ -32,8 +32,8 @@ settings! {
         /// Asks again about licenses that nobody asked about for 45 to 55 minutes, such as those of open sockets: 1,000
         /// in a run. Off without a license provider.
         license_reconcile: When = default "*/5 * * * *";
-        /// Tells people by mail that a license ends: 14 and 3 days before, and when it has. Off without a license provider
-        /// and without `[mail]`.
+        /// Tells people by mail that a license ends: 14 and 3 days before, and when it has. Off where a license provider or
+        /// `[mail]` is missing.
         license_notices: When = default "15 * * * *";
     }
 }
