@@ -15,6 +15,7 @@ use crate::{
     decision::Denial,
     effects::Effects,
     id::{LinkId, SessionId, UserId},
+    license::Holder,
     reason::Reason,
     revocation::{NewRevocation, Scope},
     session::{Session, SignInMethod, TokenHash},
@@ -367,12 +368,22 @@ pub fn plan_consume(link: &Link, new: NewSession, now: Timestamp) -> (ConsumeLin
     (plan, effects)
 }
 
-/// Puts the promotion of a pending user into a sign-in that is planned.
+/// How long it stays in the revocation log that a user has a subject now.
+const LINK_SPREADS_FOR: Duration = Duration::from_hours(24);
+
+/// Puts the promotion of a pending user into a sign-in that is planned. Whoever remembers the license of this user without
+/// a subject asks no blocklist about it, so that memory is void; the session that begins is not.
 pub fn promote(plan: &mut ConsumeLink, effects: &mut Effects, promotion: Promotion) {
     if let Promotion::Promote { subject } = &promotion {
         for event in effects.audit.iter_mut().filter(|event| event.kind == EventKind::SessionCreated) {
             event.detail.more.insert("linked_subject".into(), subject.as_str().into());
         }
+        effects.revocations.push(NewRevocation {
+            scope: Scope::License { holder: Holder::User(plan.user_id) },
+            at: plan.at,
+            until: Some(plan.at.plus(LINK_SPREADS_FOR)),
+            why: "subject_linked".to_owned(),
+        });
     }
     plan.promote = Some(promotion);
 }

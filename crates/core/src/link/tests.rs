@@ -100,6 +100,18 @@ fn consuming_begins_a_session_and_ends_the_one_that_was_there() {
 }
 
 #[test]
+fn a_promotion_voids_what_is_remembered_of_the_license_of_a_user_without_a_subject() {
+    let (mut plan, mut effects) = plan_consume(&link(), new_session(None), NOW);
+    promote(&mut plan, &mut effects, Promotion::Mismatch);
+    assert!(effects.revocations.is_empty());
+    promote(&mut plan, &mut effects, Promotion::Promote { subject: "kg-1".to_owned() });
+    let scopes: Vec<_> = effects.revocations.iter().map(|entry| entry.scope.clone()).collect();
+    // An entry about the user would end the very session that begins.
+    assert_eq!(scopes, [Scope::License { holder: Holder::User(plan.user_id) }]);
+    assert!(effects.revocations[0].until.is_some_and(|until| until > NOW));
+}
+
+#[test]
 fn a_user_agent_is_cut_at_a_character_and_loses_its_controls() {
     let long = format!("{}é", "x".repeat(Asker::USER_AGENT_MAX - 1));
     let asker = Asker::new(None, Some(&long));

@@ -3,10 +3,12 @@
 use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     effects::Effects,
-    id::OrgId,
+    id::{LinkId, OrgId, SessionId},
     jose::hs256::{self, MacKey},
+    link::{self, Asker, LinkRequest, NewSession, Promotion},
     reason::Reason,
     revocation::Scope,
+    session::{OpaqueToken, SignInMethod},
 };
 use doorward_gate::{
     external::{Asked as Answer, BlockedSubjects},
@@ -15,6 +17,7 @@ use doorward_gate::{
     policy::{LegacyPolicy, Policy},
     window::Window,
 };
+use doorward_store::Consume;
 use doorward_testkit::issuer::Issuer;
 use serde_json::json;
 
@@ -191,5 +194,56 @@ async fn the_blocklist_is_asked_live_about_the_subject_of_the_license_for_every_
     world.house.gate.follow().await;
     for (caller, reason) in callers.iter().zip(verdicts) {
         assert_eq!(world.house.ask(caller).await, Err(reason));
+    }
+}
+
+/// Signs `user` in as the flow does for a pending user whose candidate fits.
+async fn promote(house: &House, user: &User, subject: &str) -> OpaqueToken {
+    let now = house.clock.now().wall;
+    let token = OpaqueToken::mint([210; 32]);
+    let asker = Asker::new(None, None);
+    let request = LinkRequest {
+        id: LinkId::mint(now, [211; 10]),
+        browser: token.hash(),
+        return_to: "/".to_owned(),
+        ttl: Duration::from_secs(900),
+        asker: asker.clone(),
+    };
+    let (link, effects) = link::plan_request(user, request, now).unwrap();
+    house.store.put_link(link.clone(), effects).await.unwrap();
+    let new = NewSession {
+        id: SessionId::mint(now, [212; 10]),
+        hash: token.hash(),
+        method: SignInMethod::MagicLink,
+        absolute: DAY,
+        asker,
+        replaces: None,
+    };
+    let (mut plan, mut effects) = link::plan_consume(&link, new, now);
+    link::promote(&mut plan, &mut effects, Promotion::Promote { subject: subject.to_owned() });
+    assert_eq!(house.store.consume_link(plan, effects).await.unwrap(), Consume::Consumed);
+    token
+}
+
+#[tokio::test]
+async fn whoever_is_promoted_to_a_blocked_subject_is_blocked_in_every_process_while_nobody_can_be_asked() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.house.store.set_pending(ada.user.id, "kg-ada".to_owned(), Effects::default()).await.unwrap();
+    world.house.revoke(Scope::Subject { issuer: "main".to_owned(), subject: "kg-ada".to_owned() }).await;
+    let replica = House::unread(world.house.store.clone(), vec![licensed(LicenseMode::ActiveOrGraceRead)]);
+    replica.gate.use_licenses(Some(parts(&world.vendor)));
+    for house in [&world.house, &replica] {
+        house.gate.follow().await;
+        assert_eq!(house.ask(&ada.get()).await, Ok(()), "the subject is a candidate only");
+    }
+    world.vendor.fail(FaultKind::Unavailable);
+    let pending = world.house.store.user(ada.user.id).await.unwrap().unwrap();
+    let session = promote(&world.house, &pending, "kg-ada").await;
+    for house in [&world.house, &replica] {
+        house.gate.follow().await;
+        assert_eq!(house.ask(&ada.get()).await, Err(Reason::LicenseBlocked));
+        // The session that began with it is blocked too, and not revoked.
+        assert_eq!(house.ask(&Asked::get("/x").session(&session)).await, Err(Reason::LicenseBlocked));
     }
 }
