@@ -81,7 +81,7 @@ statements! {
         confirmed_at, last_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (holder) DO NOTHING",
     UPDATE_LICENSE = "UPDATE licenses SET state = $2, license_id = $3, expires_at = $4, entitlements = $5, \
         observed_at = $6, confirmed_at = $7, last_seq = COALESCE($8, last_seq) \
-        WHERE holder = $1 AND observed_at = $9 AND confirmed_at = $10",
+        WHERE holder = $1 AND observed_at = $9 AND confirmed_at = $10 AND COALESCE(last_seq < $8, TRUE)",
     TAKE_EVENT = "INSERT INTO license_events (id, at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
     LAST_SEQ = "SELECT last_seq FROM licenses WHERE holder = $1",
     FORGET_EVENTS = "DELETE FROM license_events WHERE id IN (SELECT id FROM license_events WHERE at <= $1 LIMIT $2)",

@@ -99,6 +99,25 @@ pub async fn of_many_who_learn_of_a_license_at_once_one_writes(a: Store, b: Stor
     assert_eq!(traces(&b).await.0, 1);
 }
 
+pub async fn of_license_webhooks_that_come_at_once_the_highest_number_taken_stays(a: Store, b: Store) {
+    let holder = Holder::Installation;
+    let row = known(LicenseState::Active, 0);
+    a.apply_license(change(holder, None, &row), Effects::default()).await.unwrap();
+    for round in 0..20 {
+        // They say the same at the same moment, so nothing but their numbers tells them apart.
+        let taken = race(8, &a, &b, |store, at| {
+            let (seq, row) = (round * 8 + at as i64, known(LicenseState::Active, 0));
+            let event = Some(LicenseEventMark { id: None, seq: Some(seq) });
+            let change = LicenseChange { event, ..change(holder, Some(&row), &row) };
+            async move { (seq, store.apply_license(change, Effects::default()).await.unwrap()) }
+        })
+        .await;
+        let highest = taken.iter().filter(|(_, outcome)| *outcome == ApplyLicense::Applied).map(|(seq, _)| *seq).max();
+        assert!(highest.is_some(), "round {round}: one of them is the first");
+        assert_eq!(b.license(holder).await.unwrap().unwrap().last_seq, highest, "round {round}: {taken:?}");
+    }
+}
+
 pub async fn a_license_hint_stays_until_somebody_asked_after_it(a: Store, b: Store) {
     let ada = user();
     a.create_user(ada.clone(), Effects::default()).await.unwrap();

@@ -62,6 +62,7 @@ macro_rules! for_each_case {
             a_plan_on_what_is_no_longer_known_changes_nothing,
             a_license_webhook_is_taken_once_and_an_older_one_never,
             of_many_who_learn_of_a_license_at_once_one_writes,
+            of_license_webhooks_that_come_at_once_the_highest_number_taken_stays,
             a_license_hint_stays_until_somebody_asked_after_it,
             licenses_that_end_are_found_in_the_order_of_their_holders,
             a_user_is_found_by_the_subject_of_the_license_provider,
