@@ -304,6 +304,7 @@ fn ask(gate: &Gate, headers: &HeaderMap) -> Checked {
         headers,
         client: "127.0.0.1".parse().unwrap(),
         is_upgrade: false,
+        may_leave_http: false,
     })
 }
 

@@ -62,4 +62,7 @@ pub struct RequestFacts<'a> {
     pub client: IpAddr,
     /// Whether this asks for a WebSocket.
     pub is_upgrade: bool,
+    /// Whether whoever carries the request may hand the connection over to another protocol: then nobody sees what goes
+    /// through it, whatever the method.
+    pub may_leave_http: bool,
 }

@@ -15,6 +15,7 @@ pub(crate) struct OwnedFacts {
     headers: HeaderMap,
     client: IpAddr,
     is_upgrade: bool,
+    may_leave_http: bool,
 }
 
 impl OwnedFacts {
@@ -28,6 +29,7 @@ impl OwnedFacts {
             headers: facts.headers.clone(),
             client: facts.client,
             is_upgrade: facts.is_upgrade,
+            may_leave_http: facts.may_leave_http,
         }
     }
 
@@ -41,6 +43,7 @@ impl OwnedFacts {
             headers: &self.headers,
             client: self.client,
             is_upgrade: self.is_upgrade,
+            may_leave_http: self.may_leave_http,
         }
     }
 }

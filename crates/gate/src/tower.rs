@@ -173,6 +173,8 @@ impl Shared {
             headers,
             client: peer,
             is_upgrade: is_websocket_upgrade(method, headers),
+            // The service behind this layer may take any upgrade.
+            may_leave_http: headers.contains_key(header::UPGRADE),
         };
         let seen = match client::derive(peer, self.scheme, host, headers, &self.trusted) {
             Ok(seen) => seen,

@@ -26,8 +26,8 @@ pub struct Action<'a> {
 }
 
 impl Action<'_> {
-    /// Whether a request with this method only reads. An upgrade does not, whatever its method: what goes through the
-    /// open socket may change anything.
+    /// Whether a request with this method only reads. An upgrade, to a WebSocket or anything else, does not, whatever its
+    /// method: what goes through the connection then may change anything.
     pub fn is_read(method: &http::Method, is_upgrade: bool) -> bool {
         !is_upgrade && matches!(*method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS)
     }

@@ -112,6 +112,7 @@ fn verdict(request: &Value, policy: &OriginPolicy) -> Result<(), Reason> {
         headers: &headers,
         client: [127, 0, 0, 1].into(),
         is_upgrade: false,
+        may_leave_http: false,
     };
     // Sign-in and sign-out need the origin, not the token (and a webhook has neither session nor origin).
     let own_route = ["/logout", "/auth/callback", "/webhooks/license"].contains(&target.as_str());

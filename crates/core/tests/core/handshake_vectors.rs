@@ -62,6 +62,7 @@ fn handshake(request: &Value) -> Result<Option<CredentialKind>, Reason> {
         headers: &headers,
         client: [127, 0, 0, 1].into(),
         is_upgrade: is_websocket_upgrade(&Method::GET, &headers),
+        may_leave_http: false,
     };
     assert!(facts.is_upgrade);
     let allowed = CredentialSet::NONE.with(CredentialKind::Session).with(CredentialKind::ApiKey);

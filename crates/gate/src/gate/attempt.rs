@@ -104,7 +104,8 @@ impl Gate {
         {
             return Step::Need(Need::Listed(Arc::clone(token), answer));
         }
-        let asked = Asked { policy, rule, now, reads: Action::is_read(facts.method, facts.is_upgrade) };
+        let asked =
+            Asked { policy, rule, now, reads: Action::is_read(facts.method, facts.is_upgrade || facts.may_leave_http) };
         let crossed = self.check_csrf(facts, rule, policy, &caller);
         let outcome = match crossed.map(|()| self.authorize_licensed(&principal, asked, loaded)) {
             Ok(Step::Done(outcome)) => outcome,

@@ -52,6 +52,7 @@ pub async fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, reques
             headers: &parts.headers,
             client: connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |connection| connection.peer.ip()),
             is_upgrade: false,
+            may_leave_http: false,
         };
         let decision = server.gate.refuse_observed(&facts, denial.clone());
         respond::denial(&denial, decision.id, &Want::Json, &server.site().pages)

@@ -116,6 +116,8 @@ impl Call {
             headers: &self.parts.headers,
             client: self.client.ip,
             is_upgrade: is_websocket_upgrade(&self.parts.method, &self.parts.headers),
+            // Our own proxy passes on WebSockets only.
+            may_leave_http: false,
         }
     }
 

@@ -94,6 +94,8 @@ async fn judge(call: &Call, dialect: Dialect, suffix: &str) -> (Decision, Want) 
         headers,
         client: call.client.ip,
         is_upgrade: is_websocket_upgrade(&original.method, headers),
+        // What the proxy that asks makes of other upgrades, such as h2c, nobody here knows.
+        may_leave_http: headers.contains_key(http::header::UPGRADE),
     };
     let decision = if call.site.policy.knows_host(original.host) {
         call.server.gate.check_by(&facts, &call.site.policy).decision().await

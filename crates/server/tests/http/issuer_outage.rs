@@ -91,6 +91,7 @@ async fn an_outage_shows_on_the_admin_listener_in_the_metrics_and_in_decisions_a
         headers: &headers,
         client: Ipv4Addr::LOCALHOST.into(),
         is_upgrade: false,
+        may_leave_http: false,
     };
     let decision = world.gate().check(&facts).decision().await;
     assert!(decision.outcome.is_ok());

@@ -211,6 +211,26 @@ async fn forward_auth_writes_the_license_headers_always_and_says_402_in_each_dia
 }
 
 #[tokio::test]
+async fn what_may_leave_http_is_no_reading_for_a_proxy_that_asks_and_our_own_passes_nothing_on() {
+    let paid = Paid::with(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
+    let question = |method: &str, upgrade: Option<&str>| {
+        let request = Request::get("/auth/check/traefik").with("X-Forwarded-Host", HOST);
+        let request = request.with("X-Forwarded-Method", method).with("X-Forwarded-Proto", "https");
+        let request = request.with("X-Forwarded-Uri", "/x");
+        upgrade.into_iter().fold(request, |request, name| request.with("Upgrade", name))
+    };
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        assert_eq!(paid.ask(question(method, None)).await.status, 200, "{method}");
+        for upgrade in ["h2c", "websocket", "h2c, websocket", "anything/1"] {
+            let answer = paid.ask(question(method, Some(upgrade))).await;
+            assert_eq!(outcome(&answer), (402, Some("license_expired_grace")), "{method} {upgrade}");
+        }
+    }
+    let seen = Seen::of(&paid.ask(Request::get("/x").with("Upgrade", "h2c")).await);
+    assert_eq!(seen.header("upgrade"), None);
+}
+
+#[tokio::test]
 async fn a_grace_is_reported_and_lets_only_reading_through() {
     let paid = Paid::with(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
     for method in ["GET", "HEAD", "OPTIONS"] {

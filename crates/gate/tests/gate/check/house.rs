@@ -294,6 +294,7 @@ impl Asked {
             headers: &self.headers,
             client: self.client,
             is_upgrade: is_websocket_upgrade(&self.method, &self.headers),
+            may_leave_http: false,
         }
     }
 }
