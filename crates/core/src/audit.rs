@@ -150,6 +150,8 @@ events! {
     LicenseNoticeSent = "license.notice_sent" WithChange,
     /// A mail that was given up was put back into the outbox.
     MailRetried = "mail.retried" WithChange,
+    /// An operator began the highest time, by which licenses are judged, anew; the detail says from when to when.
+    LicenseClockReset = "license.clock_reset" WithChange,
 }
 
 /// An event about to be appended.

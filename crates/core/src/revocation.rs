@@ -60,6 +60,8 @@ pub enum Scope {
         /// Whose it is.
         holder: Holder,
     },
+    /// The highest time, by which licenses are judged, was begun anew (`license clock --reset`): readers load it again.
+    LicenseTime,
     /// A key ring changed (`keys rotate`): readers load it again.
     KeyRing {
         /// Purpose of the ring.

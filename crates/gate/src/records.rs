@@ -233,7 +233,11 @@ impl Records {
             }
             Scope::ApiKey { id } => self.keys.retain(|_, entry| entry.key.id != *id),
             Scope::Lifted { scope } => self.void(scope),
-            Scope::Token { .. } | Scope::Subject { .. } | Scope::License { .. } | Scope::KeyRing { .. } => {}
+            Scope::Token { .. }
+            | Scope::Subject { .. }
+            | Scope::License { .. }
+            | Scope::LicenseTime
+            | Scope::KeyRing { .. } => {}
         }
     }
 }

@@ -231,7 +231,7 @@ impl State {
             }
             Scope::Lifted { scope } => self.lift(scope),
             // These void caches; they forbid nothing by themselves.
-            Scope::User { .. } | Scope::License { .. } | Scope::KeyRing { .. } => {}
+            Scope::User { .. } | Scope::License { .. } | Scope::LicenseTime | Scope::KeyRing { .. } => {}
         }
     }
 
@@ -249,6 +249,7 @@ impl State {
             | Scope::AllSessions
             | Scope::User { .. }
             | Scope::License { .. }
+            | Scope::LicenseTime
             | Scope::KeyRing { .. }
             | Scope::Lifted { .. } => {}
         }

@@ -67,8 +67,15 @@ impl Gate {
         if inner.licenses.load().is_none() {
             return;
         }
-        inner.highest.see(self.clock().now().wall);
-        if let Err(error) = inner.highest.keep(self.store(), always).await {
+        if let Err(error) = inner.highest.keep(self.store(), self.clock().now(), always).await {
+            inner.observer.fault(Fault::HighestTime(&error.to_string()));
+        }
+    }
+
+    /// An operator began the highest time anew. Where it cannot be read now, it is by the next sweep.
+    async fn take_highest_time(&self) {
+        let inner = self.inner();
+        if let Err(error) = inner.highest.read(self.store(), self.clock().now()).await {
             inner.observer.fault(Fault::HighestTime(&error.to_string()));
         }
     }
@@ -88,6 +95,10 @@ impl Gate {
                 }
             };
             let is_last = entries.len() < PAGE as usize;
+            // Before what was read by the old one is void: whatever is read from then on is judged by the new one.
+            if entries.iter().any(|entry| entry.entry.scope == Scope::LicenseTime) {
+                self.take_highest_time().await;
+            }
             inner.revoked.apply(&entries);
             for entry in entries {
                 inner.records.void(&entry.entry.scope);

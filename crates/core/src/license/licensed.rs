@@ -21,14 +21,26 @@ pub struct Licensed {
     pub standing: Standing,
     /// Whether the license's subject at the provider is on the blocklist.
     pub is_blocked: bool,
-    /// The time by which this was derived: never earlier than any time seen before.
+    /// The time by which this was derived.
     pub at: Timestamp,
 }
 
 impl Licensed {
     /// What follows from `known` for `holder` at `now`, which must be the highest time ever seen.
     pub fn derive(holder: Holder, known: Option<Arc<Known>>, policy: &LicensePolicy, now: Timestamp) -> Self {
-        let standing = derive(known.as_deref(), policy, now, now);
+        Self::derive_aged(holder, known, policy, now, now)
+    }
+
+    /// The same, where the confirmation ages by another time; see [`derive()`].
+    pub fn derive_aged(
+        holder: Holder,
+        known: Option<Arc<Known>>,
+        policy: &LicensePolicy,
+        now: Timestamp,
+        aged_at: Timestamp,
+    ) -> Self {
+        let standing = derive(known.as_deref(), policy, now, aged_at);
+        let now = now.max(aged_at);
         Self { holder: Some(holder), known, standing, is_blocked: false, at: now }
     }
 

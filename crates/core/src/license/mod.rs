@@ -7,6 +7,7 @@
 mod holder;
 mod licensed;
 mod standing;
+mod time;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,9 +18,10 @@ use crate::time::Timestamp;
 pub use holder::{Holder, NoHolder};
 pub use licensed::{Licensed, check, is_asked};
 pub use standing::{Standing, Verdict, derive};
+pub use time::LicenseTime;
 
-/// How far the clock of a provider or of another server may be ahead of ours.
-const SKEW: Duration = Duration::from_secs(600);
+/// How far the clock of a provider or of another server may be from ours.
+pub const SKEW: Duration = Duration::from_secs(600);
 
 /// What a provider says about a license, in one vocabulary for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,6 +107,23 @@ pub struct Known {
     pub confirmed_at: Timestamp,
 }
 
+impl Known {
+    /// Whether the observation bears our own time, because its provider has no signed one: [`plan`] gives that one the
+    /// time of the confirmation, and no other.
+    pub fn is_by_own_clock(&self) -> bool {
+        self.observation.observed_at == self.confirmed_at
+    }
+}
+
+/// Whose time an observation bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaidBy {
+    /// The provider's, signed.
+    Provider,
+    /// Ours: the provider was asked then, and answered.
+    OwnClock,
+}
+
 /// Outcome of [`plan`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
@@ -121,30 +140,54 @@ pub enum Plan {
     },
 }
 
-/// Weighs a new observation, received at `now`, against what is known. An older observation never wins, however late
-/// it arrives; of two made at the same moment the one that arrives later counts.
+/// Weighs a new observation against what is known. `time` is when it was received, or when the question was asked that
+/// it answers. An older observation never wins, however late it arrives; of two made at the same moment the one that
+/// arrives later counts. An answer without a signed time must be to a question that was asked when `known` was known: so
+/// it is the newer one, whatever the clocks say.
 ///
 /// What is known from a time that is far from come was written by a clock that was ahead: it keeps nothing newer out.
+/// While the clock is behind the steady time, one of them is wrong. A provider whose signed time agrees with the clock
+/// says which: what we know by our own steady time is compared as the clock would have put it.
 ///
 /// A license that is said to be over before its stated end was over when that was said first: from then on this is its
 /// end, so its grace does not begin anew with every confirmation.
-pub fn plan(known: Option<&Known>, mut observation: Observation, now: Timestamp) -> Plan {
+pub fn plan(known: Option<&Known>, mut observation: Observation, by: SaidBy, time: &LicenseTime) -> Plan {
+    let newest = time.latest().plus(SKEW);
+    let believed = known.filter(|known| known.observation.observed_at <= newest && known.confirmed_at <= newest);
+    let mut confirmed_at = time.steady;
+    match by {
+        SaidBy::OwnClock => {
+            let before = believed.map(|known| known.observation.observed_at.max(known.confirmed_at));
+            confirmed_at = before.map_or(confirmed_at, |before| before.max(confirmed_at));
+            observation.observed_at = confirmed_at;
+        }
+        // Told apart from our own time; see `Known::is_by_own_clock`.
+        SaidBy::Provider if observation.observed_at == confirmed_at => {
+            confirmed_at = confirmed_at.minus(Duration::from_millis(1));
+        }
+        SaidBy::Provider => {}
+    }
     if observation.state == LicenseState::Expired {
         let was_over = known.filter(|known| known.observation.state == LicenseState::Expired);
         let ended = was_over.and_then(|known| known.observation.expires_at).unwrap_or(observation.observed_at);
         observation.expires_at = observation.expires_at.map(|end| end.min(ended).min(observation.observed_at));
     }
     let Some(known) = known else {
-        return Plan::Changed { old: None, new: Known { observation, confirmed_at: now } };
+        return Plan::Changed { old: None, new: Known { observation, confirmed_at } };
     };
-    if observation.observed_at < known.observation.observed_at && known.observation.observed_at <= now.plus(SKEW) {
+    let mut known_at = known.observation.observed_at;
+    let is_of_now = observation.observed_at.since(time.wall).max(time.wall.since(observation.observed_at)) <= SKEW;
+    if known.is_by_own_clock() && is_of_now {
+        known_at = known_at.minus(time.lead());
+    }
+    if by == SaidBy::Provider && observation.observed_at < known_at && known.observation.observed_at <= newest {
         return Plan::Older;
     }
     // A license is not forgotten because an event names only the subject, or because it is gone.
     observation.license_id = observation.license_id.or_else(|| known.observation.license_id.clone());
     let is_same =
         Observation { observed_at: known.observation.observed_at, ..observation.clone() } == known.observation;
-    let new = Known { observation, confirmed_at: now };
+    let new = Known { observation, confirmed_at };
     if is_same { Plan::Confirmed(new) } else { Plan::Changed { old: Some(known.observation.state), new } }
 }
 

@@ -52,6 +52,10 @@ impl Standing {
     /// Of somebody who can have no license.
     pub const NONE: Self = Self { verdict: Verdict::Deny { reason: Reason::LicenseNone }, until: None, status: "none" };
 
+    /// Of somebody whose license nobody can tell.
+    pub const UNKNOWN: Self =
+        Self { verdict: Verdict::Deny { reason: Reason::LicenseUnknown }, until: None, status: "unknown" };
+
     /// Whole days of grace that are left, begun ones included; `X-License-Grace`. `None` outside a grace.
     pub fn grace_days(&self, now: Timestamp) -> Option<u64> {
         match (self.verdict, self.until) {
@@ -63,15 +67,17 @@ impl Standing {
     }
 }
 
-/// What `known` lets its holder do at `now`. `high_water` is the highest time ever seen: a clock that was moved
-/// back brings no license back.
+/// What `known` lets its holder do at `now`, by which its stated end counts. `aged_at` is the time by which the
+/// confirmation ages; it differs from `now` while a clock leaps. The later of the two is the time of the answer, so
+/// a clock that was moved back brings no license back.
 ///
 /// For the same `known` this only ever gets less as time goes on.
-pub fn derive(known: Option<&Known>, policy: &LicensePolicy, now: Timestamp, high_water: Timestamp) -> Standing {
-    let now = now.max(high_water);
-    let Some(known) = known else { return unknown() };
+pub fn derive(known: Option<&Known>, policy: &LicensePolicy, now: Timestamp, aged_at: Timestamp) -> Standing {
+    let now = now.max(aged_at);
+    let Some(known) = known else { return Standing::UNKNOWN };
     let by_itself = by_itself(known, policy.grace, now);
-    let trusted_until = known.confirmed_at.plus(policy.trust_for);
+    // In the time of the answer: there are as many hours until then as there are by the time that ages it.
+    let trusted_until = known.confirmed_at.plus(policy.trust_for).plus(now.since(aged_at));
     let ends = trusted_until.plus(policy.grace);
     if now < trusted_until {
         let lapses = match by_itself.verdict {
@@ -84,7 +90,7 @@ pub fn derive(known: Option<&Known>, policy: &LicensePolicy, now: Timestamp, hig
     // Nobody confirms it any more. It may have been renewed or suspended meanwhile, so whatever is refused is
     // refused for not knowing, and nothing gets better by not knowing.
     if by_itself.verdict.rank() == 0 || now >= ends {
-        return unknown();
+        return Standing::UNKNOWN;
     }
     let verdict = Verdict::ReadOnly { reason: Reason::LicenseUnknown };
     Standing {
@@ -99,10 +105,6 @@ fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
     }
-}
-
-fn unknown() -> Standing {
-    Standing { verdict: Verdict::Deny { reason: Reason::LicenseUnknown }, until: None, status: "unknown" }
 }
 
 /// What the license says of itself, were it confirmed this moment.

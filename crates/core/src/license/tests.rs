@@ -35,6 +35,11 @@ fn fresh(state: LicenseState, expires_at: Option<Timestamp>, now: Timestamp) -> 
     derive(Some(&known), &POLICY, now, now)
 }
 
+/// Weighs what a provider said with its own time, while the clock is right.
+fn weigh(known: Option<&Known>, observation: Observation, now: Timestamp) -> Plan {
+    plan(known, observation, SaidBy::Provider, &LicenseTime::at(now))
+}
+
 #[test]
 fn every_state_has_its_verdict() {
     use LicenseState as S;
@@ -81,7 +86,7 @@ fn a_silent_provider_means_reading_only_and_then_not_knowing_and_never_a_verdict
     }
     assert_eq!(derive(None, &POLICY, T0, T0).verdict, unknown);
     for state in [LicenseState::Suspended, LicenseState::Banned, LicenseState::None, LicenseState::Invalid] {
-        let verdict = derive(Some(&observed(state, None)), &POLICY, days(2), T0).verdict;
+        let verdict = derive(Some(&observed(state, None)), &POLICY, days(2), days(2)).verdict;
         assert_eq!(verdict, unknown, "{state:?}: not knowing makes nothing better");
     }
 }
@@ -99,7 +104,7 @@ fn a_license_said_to_be_over_before_its_end_was_over_when_that_was_said_first() 
         |day| Observation { observed_at: days(day), ..observed(LicenseState::Expired, Some(days(100))).observation };
     let mut known = None;
     for day in 0..107 {
-        let (Plan::Confirmed(new) | Plan::Changed { new, .. }) = plan(known.as_ref(), said(day), days(day)) else {
+        let (Plan::Confirmed(new) | Plan::Changed { new, .. }) = weigh(known.as_ref(), said(day), days(day)) else {
             panic!("nothing older comes")
         };
         assert_eq!(new.observation.expires_at, Some(days(0)), "day {day}");
@@ -109,7 +114,7 @@ fn a_license_said_to_be_over_before_its_end_was_over_when_that_was_said_first() 
     }
     // Renewed, it has its new end and, should it be taken away again, a grace of its own.
     let active = Observation { state: LicenseState::Active, ..said(110) };
-    let Plan::Changed { new, .. } = plan(known.as_ref(), active, days(110)) else { panic!("that is news") };
+    let Plan::Changed { new, .. } = weigh(known.as_ref(), active, days(110)) else { panic!("that is news") };
     assert_eq!(new.observation.expires_at, Some(days(100)));
 }
 
@@ -118,16 +123,76 @@ fn what_a_clock_that_was_ahead_wrote_down_keeps_nothing_newer_out() {
     let mut ahead = Known { confirmed_at: days(365), ..observed(LicenseState::None, None) };
     ahead.observation.observed_at = days(365);
     let bought = Observation { observed_at: days(1), ..observed(LicenseState::Active, None).observation };
-    let Plan::Changed { new, .. } = plan(Some(&ahead), bought.clone(), days(1)) else { panic!("it is not older") };
-    assert_eq!((new.observation, new.confirmed_at), (bought.clone(), days(1)));
-    assert_eq!(plan(Some(&ahead), bought, days(365)), Plan::Older, "while that time counts, so does what it wrote");
+    let Plan::Changed { new, .. } = weigh(Some(&ahead), bought.clone(), at(DAY as i64 + 1)) else {
+        panic!("it is not older")
+    };
+    assert_eq!((new.observation, new.confirmed_at), (bought.clone(), at(DAY as i64 + 1)));
+    assert_eq!(weigh(Some(&ahead), bought, days(365)), Plan::Older, "while that time counts, so does what it wrote");
+}
+
+#[test]
+fn a_clock_that_leaps_ends_a_license_and_makes_no_confirmation_older() {
+    let dated = observed(LicenseState::Active, Some(days(30)));
+    let leapt = |known: &Known| derive(Some(known), &POLICY, days(365), days(0));
+    assert_eq!(leapt(&dated).verdict, Verdict::Deny { reason: Reason::LicenseExpired });
+    let undated = leapt(&observed(LicenseState::Active, None));
+    assert_eq!((undated.verdict, undated.until), (Verdict::Allow, Some(days(366))), "a day by whatever ages it");
+}
+
+#[test]
+fn an_answer_without_a_time_of_its_own_is_newer_than_what_was_known_when_it_was_asked_for() {
+    let said = |state| Observation { observed_at: days(-300), ..observed(state, None).observation };
+    let known = observed(LicenseState::Active, None);
+    for time in [
+        LicenseTime::at(days(1)),
+        LicenseTime { wall: days(-365), steady: days(0) },
+        LicenseTime { wall: days(365), steady: days(0) },
+        // Another server's clock is ahead of this one by a little.
+        LicenseTime::at(at(-400)),
+    ] {
+        let planned = plan(Some(&known), said(LicenseState::Suspended), SaidBy::OwnClock, &time);
+        let Plan::Changed { new, .. } = planned else { panic!("it is not older: {time:?}") };
+        assert!(new.is_by_own_clock() && new.confirmed_at == time.steady.max(T0), "{time:?}");
+    }
+}
+
+#[test]
+fn a_provider_that_agrees_with_the_clock_is_heard_although_the_highest_time_is_ahead() {
+    // For a while the clock was an hour ahead, and was believed; then it was set right.
+    let time = LicenseTime { wall: at(500), steady: at(500 + 3600) };
+    let asked = LicenseTime::at(at(3600));
+    let none = Observation { license_id: None, ..observed(LicenseState::None, None).observation };
+    let Plan::Changed { new: known, .. } = plan(None, none, SaidBy::OwnClock, &asked) else {
+        panic!("it is the first")
+    };
+    let said_at = |secs| Observation { observed_at: at(secs), ..observed(LicenseState::Active, None).observation };
+    let Plan::Changed { new, .. } = plan(Some(&known), said_at(499), SaidBy::Provider, &time) else {
+        panic!("it was signed after the hour, by the clock")
+    };
+    assert_eq!(new.observation.observed_at, at(499));
+    assert_eq!(plan(Some(&known), said_at(-1), SaidBy::Provider, &time), Plan::Older, "that was before");
+    // One that does not agree with the clock says nothing of which is wrong.
+    let back = LicenseTime { wall: days(-30), steady: at(3601) };
+    assert_eq!(plan(Some(&known), said_at(499), SaidBy::Provider, &back), Plan::Older);
+    // What a provider signed is never moved.
+    assert_eq!(plan(Some(&new), said_at(498), SaidBy::Provider, &time), Plan::Older);
+}
+
+#[test]
+fn what_a_provider_signed_is_told_apart_from_what_bears_our_own_time() {
+    let now = LicenseTime::at(T0);
+    let said = observed(LicenseState::Active, None).observation;
+    for (by, is_own) in [(SaidBy::Provider, false), (SaidBy::OwnClock, true)] {
+        let Plan::Changed { new, .. } = plan(None, said.clone(), by, &now) else { panic!("it is the first") };
+        assert_eq!((new.is_by_own_clock(), new.observation.observed_at), (is_own, T0), "{by:?}");
+    }
 }
 
 #[test]
 fn a_confirmation_that_names_no_license_is_a_confirmation() {
     let known = observed(LicenseState::None, None);
     let same = Observation { license_id: None, observed_at: days(1), ..known.observation.clone() };
-    let Plan::Confirmed(new) = plan(Some(&known), same, days(1)) else { panic!("nothing else is said") };
+    let Plan::Confirmed(new) = weigh(Some(&known), same, days(1)) else { panic!("nothing else is said") };
     assert_eq!(new.observation.license_id.as_deref(), Some("lic"));
 }
 
@@ -174,14 +239,14 @@ proptest! {
     fn time_alone_never_gives_more(observation in observations(), confirmed in 0_i64..40, mut times in prop::collection::vec(-10_i64..90, 2..12)) {
         let known = Known { observation, confirmed_at: days(confirmed) };
         times.sort_unstable();
-        let ranks: Vec<u8> = times.iter().map(|at| derive(Some(&known), &POLICY, days(*at), T0).verdict.rank()).collect();
+        let ranks: Vec<u8> = times.iter().map(|at| derive(Some(&known), &POLICY, days(*at), days(*at)).verdict.rank()).collect();
         prop_assert!(ranks.is_sorted_by(|a, b| a >= b), "{ranks:?}");
     }
 
     #[test]
     fn until_is_when_it_gets_less(observation in observations(), confirmed in 0_i64..40, now in 0_i64..60) {
         let known = Known { observation, confirmed_at: days(confirmed) };
-        let standing = |now| derive(Some(&known), &POLICY, now, T0);
+        let standing = |now| derive(Some(&known), &POLICY, now, now);
         let here = standing(days(now));
         if let Some(until) = here.until {
             prop_assert!(until > days(now));
@@ -198,7 +263,7 @@ proptest! {
         let mut known: Option<Known> = None;
         let start = shuffle.index(seen.len());
         for (step, observation) in seen.iter().cycle().skip(start).take(seen.len()).enumerate() {
-            match plan(known.as_ref(), observation.clone(), days(40 + step as i64)) {
+            match weigh(known.as_ref(), observation.clone(), days(40 + step as i64)) {
                 Plan::Older => prop_assert!(known.as_ref().is_some_and(|known| known.observation.observed_at > observation.observed_at)),
                 Plan::Confirmed(new) | Plan::Changed { new, .. } => {
                     prop_assert!(known.as_ref().and_then(|known| known.observation.license_id.as_ref()).is_none() || new.observation.license_id.is_some());

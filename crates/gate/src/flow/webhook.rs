@@ -115,8 +115,9 @@ impl LicenseWebhooks {
             Applied::Older => return Ok(Taken::Noop("older")),
             Applied::Confirmed | Applied::Changed { .. } => {}
         }
-        if said.is_partial {
-            // When it ends and what it allows is more than the webhook says.
+        if said.is_partial || licenses.time().is_behind() {
+            // When it ends and what it allows is more than the webhook says; and a clock that is wrong may have taken
+            // an old one for one of now.
             self.ask(&licenses, [holder], now.wall);
         }
         Ok(Taken::Done)

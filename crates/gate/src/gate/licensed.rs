@@ -92,7 +92,7 @@ impl Gate {
             _ if loaded.license.is_some() => false,
             None => is_about_license,
             Some(look) if is_about_license => desk.must_confirm(look, asked.now),
-            Some(look) if outcome.is_ok() => match desk.course(look, self.license_time(asked.now.wall), asked.now) {
+            Some(look) if outcome.is_ok() => match desk.course(look, &self.license_time(asked.now), asked.now) {
                 Course::Wait => true,
                 // The revocation log brings the changes of others; when it is behind, the store is asked.
                 _ if !self.is_fresh(asked.now) => true,
@@ -131,7 +131,7 @@ impl Gate {
 
     /// What follows from what is known, and whether our blocklist names the license's subject.
     pub(crate) fn licensed(&self, desk: &Desk, look: &Look, now: Now) -> Licensed {
-        let mut licensed = desk.licensed(look, self.license_time(now.wall));
+        let mut licensed = desk.licensed(look, &self.license_time(now), now.mono);
         if let (Some(issuer), Some(subject)) = (desk.issuer(), look.subject()) {
             licensed.is_blocked = self.0.revoked.blocks_subject(issuer, subject, now.wall);
         }

@@ -6,10 +6,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use doorward_core::license::{Holder, Observation};
+use doorward_core::license::{Holder, Known, SaidBy};
 use tokio::{runtime::Handle, sync::watch};
 
-use super::{ASK_TIMEOUT, Applied, Desk, FLIGHTS, FaultKind, Licenses, ProviderFault, Question, RefreshError};
+use super::{
+    ASK_TIMEOUT, Applied, Desk, FLIGHTS, FaultKind, Licenses, ProviderFault, Question, RefreshError, apply::Heard,
+};
 
 /// Why a question is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +27,44 @@ pub(super) type Landing = watch::Receiver<Option<Result<Applied, RefreshError>>>
 
 /// Questions that are under way or wait for their turn.
 #[derive(Debug, Default)]
-pub(super) struct Flights(Mutex<HashMap<Holder, Landing>>);
+pub(super) struct Flights(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    under_way: HashMap<Holder, Record>,
+    /// How many have begun.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Record {
+    landing: Landing,
+    number: u64,
+    /// The most pressing cause of those who wait for it.
+    cause: Cause,
+}
 
 impl Flights {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Holder, Landing>> {
+    fn lock(&self) -> MutexGuard<'_, Board> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().under_way.len()
     }
 
     pub(super) fn find(&self, holder: Holder) -> Option<Landing> {
-        self.lock().get(&holder).cloned()
+        self.lock().under_way.get(&holder).map(|record| record.landing.clone())
+    }
+
+    /// Ends the flight of this number unless somebody waits for news; whoever comes afterwards begins another one.
+    fn end_unless_news(&self, holder: Holder, number: u64) -> bool {
+        let under_way = &mut self.lock().under_way;
+        let is_old = under_way.get(&holder).is_some_and(|record| record.number == number && record.cause == Cause::Old);
+        if is_old {
+            under_way.remove(&holder);
+        }
+        is_old
     }
 }
 
@@ -45,11 +72,15 @@ impl Flights {
 struct Flight {
     desk: Arc<Desk>,
     holder: Holder,
+    number: u64,
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.desk.flights.lock().remove(&self.holder);
+        let under_way = &mut self.desk.flights.lock().under_way;
+        if under_way.get(&self.holder).is_some_and(|record| record.number == self.number) {
+            under_way.remove(&self.holder);
+        }
     }
 }
 
@@ -76,27 +107,32 @@ impl Licenses {
         landed(self.fly(holder, Cause::News)?).await
     }
 
-    /// Begins a question, or joins the one that is under way.
+    /// Begins a question, or joins the one that is under way. With [`Cause::News`] the provider is asked in any case.
     pub(super) fn fly(&self, holder: Holder, cause: Cause) -> Result<Landing, RefreshError> {
         let mut flights = self.desk.flights.lock();
-        if let Some(landing) = flights.get(&holder) {
-            return Ok(landing.clone());
+        if let Some(record) = flights.under_way.get_mut(&holder) {
+            if cause == Cause::News {
+                record.cause = cause;
+            }
+            return Ok(record.landing.clone());
         }
         let pause = self.desk.breaker().pause(self.gate.clock().now().mono);
         if !pause.is_zero() {
             return Err(RefreshError::Paused(pause));
         }
-        if flights.len() >= FLIGHTS {
+        if flights.under_way.len() >= FLIGHTS {
             return Err(RefreshError::Busy);
         }
         let runtime = Handle::try_current().map_err(|_| RefreshError::GivenUp)?;
         let (sender, landing) = watch::channel(None);
-        flights.insert(holder, landing.clone());
+        flights.begun += 1;
+        let number = flights.begun;
+        flights.under_way.insert(holder, Record { landing: landing.clone(), number, cause });
         // A runtime that ends drops the future at once, and that frees the place.
         drop(flights);
-        let (licenses, flight) = (self.clone(), Flight { desk: Arc::clone(&self.desk), holder });
+        let (licenses, flight) = (self.clone(), Flight { desk: Arc::clone(&self.desk), holder, number });
         runtime.spawn(async move {
-            let outcome = licenses.ask(holder, cause).await;
+            let outcome = licenses.ask(&flight).await;
             // Whoever hears of the outcome and asks again begins a new question.
             drop(flight);
             let _ = sender.send(Some(outcome));
@@ -104,30 +140,34 @@ impl Licenses {
         Ok(landing)
     }
 
-    async fn ask(&self, holder: Holder, cause: Cause) -> Result<Applied, RefreshError> {
+    async fn ask(&self, flight: &Flight) -> Result<Applied, RefreshError> {
+        let holder = flight.holder;
         let _seat = self.desk.seats.acquire().await.map_err(|_| RefreshError::GivenUp)?;
+        self.load_time().await?;
+        let seq = self.gate.revocation_seq();
         let known = self.gate.store().license(holder).await?.map(|row| row.known);
-        let (now, wall) = (self.now(), self.gate.clock().now().wall);
+        let time = self.time();
         // Another process over the same store may have asked meanwhile. Nobody can tell by a clock that was set back,
-        // nor by a row that a clock wrote which was ahead.
+        // nor by a row that a clock wrote which was ahead; and it may not know the news.
         if let Some(known) = &known
-            && cause == Cause::Old
-            && wall >= now
-            && known.confirmed_at <= now
-            && now.since(known.confirmed_at) < self.cache_ttl() / 2
+            && !time.is_behind()
+            && known.confirmed_at <= time.latest()
+            && time.latest().since(known.confirmed_at) < self.cache_ttl() / 2
+            && self.desk.flights.end_unless_news(holder, flight.number)
         {
-            self.desk.learn(holder, known.clone(), self.gate.clock().now().mono);
+            self.learn(holder, known.clone(), None, seq);
             return Ok(Applied::Confirmed);
         }
-        let question = self.question(holder, known.and_then(|known| known.observation.license_id)).await;
+        let license_id = known.as_ref().and_then(|known| known.observation.license_id.clone());
+        let question = self.question(holder, license_id).await;
         if question == Err(RefreshError::HolderGone) {
             self.desk.held.forget_holder(holder);
         }
         let question = question?;
         // A user may have been linked since.
-        self.desk.learn_subject(holder, question.subject.as_deref());
-        let observation = self.put(question).await?;
-        Ok(self.observe(holder, observation, None).await?)
+        self.learn_subject(holder, question.subject.as_deref(), seq);
+        let heard = self.put(question, known).await?;
+        Ok(self.take(holder, heard).await?)
     }
 
     /// What the store knows about a holder.
@@ -140,8 +180,8 @@ impl Licenses {
         Ok(Question { holder, license_id, subject: user.external_subject, email })
     }
 
-    /// Puts the question to the provider and keeps the books.
-    async fn put(&self, question: Question) -> Result<Observation, RefreshError> {
+    /// Puts the question to the provider and keeps the books. `known` is what was known before.
+    async fn put(&self, question: Question, known: Option<Known>) -> Result<Heard, RefreshError> {
         let (desk, clock, holder) = (&self.desk, self.gate.clock(), question.holder);
         let asked = clock.now();
         {
@@ -157,12 +197,10 @@ impl Licenses {
         let answer = answer.unwrap_or_else(|_| Err(too_slow()));
         let now = clock.now();
         match answer {
-            Ok(mut observation) => {
-                // Without a time of its own it counts by the time that licenses are judged by: where our clock was
-                // ahead once, what was said then keeps it not out.
-                if observation.observed_at == asked.wall {
-                    observation.observed_at = self.gate.license_time(asked.wall);
-                }
+            Ok(observation) => {
+                // Without a time of its own it bears the one at which it was asked for.
+                let is_own = observation.observed_at == asked.wall;
+                let by = if is_own { SaidBy::OwnClock } else { SaidBy::Provider };
                 let was_closed = desk.breaker().succeeded();
                 if !was_closed {
                     tracing::info!(provider = self.provider(), "the license provider answers again");
@@ -170,7 +208,8 @@ impl Licenses {
                 let mut tally = desk.tally();
                 tally.answers += 1;
                 tally.answered_at = Some(now.wall);
-                Ok(observation)
+                let time = self.gate.license_time(asked);
+                Ok(Heard { observation, by, now: asked, time, event: None, before: Some(known) })
             }
             Err(fault) => {
                 let [jitter] = clock.random();

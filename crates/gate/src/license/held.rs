@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     id::UserId,
-    license::{Holder, Known},
+    license::{Holder, Known, LicenseTime, SKEW},
     principal::SubjectId,
     revocation::Scope,
-    time::Timestamp,
+    time::{Now, Timestamp},
 };
 use quick_cache::sync::Cache;
 
@@ -20,14 +20,44 @@ pub(crate) struct Entry {
     pub(crate) subject: Option<Arc<str>>,
     /// Spreads the questions of many holders over time, and those of replicas.
     pub(super) jitter: u8,
-    /// When it was confirmed, or read, by the monotonic clock: it ages also while the other one was set back.
-    pub(super) kept_at: Duration,
+    /// When it was read from the store; or when the provider said it, or was asked, where this process heard it.
+    pub(super) kept: Now,
+    /// Whether this process heard it: then it knows how much time has passed since, whatever became of the clock.
+    pub(super) is_first_hand: bool,
 }
 
 impl Entry {
     /// When a provider confirmed it last.
     pub(super) fn confirmed_at(&self) -> Option<Timestamp> {
         self.known.as_ref().map(|known| known.confirmed_at)
+    }
+
+    /// How old the confirmation may be, as far as asking again goes: the most that any clock says.
+    pub(super) fn age(&self, time: &LicenseTime, mono: Duration) -> Duration {
+        let Some(at) = self.confirmed_at() else { return Duration::MAX };
+        let passed = mono.saturating_sub(self.kept.mono);
+        if self.is_first_hand {
+            return time.wall.since(self.kept.wall).max(passed);
+        }
+        if self.is_ahead(time) { Duration::MAX } else { time.latest().since(at).max(passed) }
+    }
+
+    /// The time by which the confirmation ages. What this process heard itself is as old as the time that has passed,
+    /// also while a clock leaps; of what others wrote down only the clocks can tell.
+    pub(super) fn aged_at(&self, time: &LicenseTime, mono: Duration) -> Timestamp {
+        match self.confirmed_at() {
+            Some(at) if self.is_first_hand => {
+                let passed = mono.saturating_sub(self.kept.mono);
+                let by_wall = time.wall.since(self.kept.wall);
+                at.plus(time.steady.since(at).min(by_wall).max(passed))
+            }
+            _ => time.latest(),
+        }
+    }
+
+    /// Whether it was confirmed at a time that is far from come: by a clock that was ahead, so nobody can tell when.
+    pub(super) fn is_ahead(&self, time: &LicenseTime) -> bool {
+        !self.is_first_hand && self.confirmed_at().is_some_and(|at| at > time.latest().plus(SKEW))
     }
 }
 
@@ -91,6 +121,8 @@ impl Held {
                 self.entries.remove(&Holder::User(*id));
                 self.links.retain(|_, user| user != id);
             }
+            // How old everything is may be another matter now.
+            Scope::LicenseTime => self.entries.clear(),
             Scope::Lifted { scope } => self.void(scope),
             Scope::Session { .. }
             | Scope::UserSessions { .. }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use doorward_core::{
     decision::Denial,
     id::OrgId,
-    license::{self, Holder, LicenseState, Licensed},
+    license::{self, Holder, Known, LicenseState, LicenseTime, Licensed, Standing},
     principal::{Authenticated, Principal, SubjectId},
     rule::Rule,
     time::{Now, Timestamp},
@@ -88,15 +88,25 @@ impl Desk {
                 let entry = self.held.entry(holder)?;
                 Some(Look { holder: Some(holder), entry: Some(entry) })
             }
+            // The store has said within the last second that this is nobody's.
+            Whose::Ask(subject) if self.strangers.has_room(&subject).is_err() => {
+                Some(Look { holder: None, entry: None })
+            }
             Whose::Ask(_) => None,
         }
     }
 
-    /// What follows from it at `now`, the highest time ever seen. The blocklist is not looked at.
-    pub(crate) fn licensed(&self, look: &Look, now: Timestamp) -> Licensed {
+    /// What follows from it. `mono` is the monotonic time. The blocklist is not looked at.
+    pub(crate) fn licensed(&self, look: &Look, time: &LicenseTime, mono: Duration) -> Licensed {
+        let now = time.latest();
         let Some(holder) = look.holder else { return Licensed::nobody(now) };
-        let known = look.entry.as_ref().and_then(|entry| entry.known.clone());
-        Licensed::derive(holder, known, &self.parts.policy, now)
+        let Some(entry) = &look.entry else { return Licensed::derive(holder, None, &self.parts.policy, now) };
+        let known = entry.known.clone();
+        if entry.is_ahead(time) {
+            let standing = Standing::UNKNOWN;
+            return Licensed { holder: Some(holder), known, standing, is_blocked: false, at: now };
+        }
+        Licensed::derive_aged(holder, known, &self.parts.policy, now, entry.aged_at(time, mono))
     }
 
     /// When what is open ends by the license's own word, however long nobody confirmed it.
@@ -108,16 +118,10 @@ impl Desk {
     }
 
     /// What a request does about knowledge that would let it pass.
-    pub(crate) fn course(&self, look: &Look, time: Timestamp, now: Now) -> Course {
+    pub(crate) fn course(&self, look: &Look, time: &LicenseTime, now: Now) -> Course {
         let (Some(holder), Some(entry)) = (look.holder, &look.entry) else { return Course::Go };
         let ttl = self.parts.cache_ttl;
-        // The clock may have been set back, or have been ahead when this was confirmed.
-        let kept_for = now.mono.saturating_sub(entry.kept_at);
-        let age = match entry.confirmed_at() {
-            Some(at) if at <= time => time.since(at).max(kept_for),
-            Some(at) if at.since(time) < ttl => kept_for,
-            Some(_) | None => Duration::MAX,
-        };
+        let age = entry.age(time, now.mono);
         // Between three quarters and all of it, so that questions of many holders do not come together.
         if age < ttl / 4 * 3 + ttl / 1024 * u32::from(entry.jitter) {
             return Course::Go;
@@ -141,16 +145,17 @@ impl Desk {
     }
 
     /// Whether a refusal by what memory knows has to be confirmed still: by the store once a second, by the provider
-    /// as often as it may be asked.
+    /// as often as it may be asked. That somebody has no license at all is known by memory only when it needs no store,
+    /// or when the store has said so within the last second.
     pub(crate) fn must_confirm(&self, look: &Look, now: Now) -> bool {
-        look.holder.is_none_or(|holder| self.confirmed.has_room(&holder).is_ok() || self.may_ask(holder, now))
+        look.holder.is_some_and(|holder| self.confirmed.has_room(&holder).is_ok() || self.may_ask(holder, now))
     }
 }
 
 impl Gate {
     /// The time by which licenses are judged.
-    pub(crate) fn license_time(&self, wall: Timestamp) -> Timestamp {
-        self.inner().highest.see(wall)
+    pub(crate) fn license_time(&self, now: Now) -> LicenseTime {
+        self.inner().highest.see(now)
     }
 }
 
@@ -165,7 +170,7 @@ impl Licenses {
             Some(look) => look,
             None => self.read(principal).await?,
         };
-        Ok(self.desk.licensed(&look, self.now()))
+        Ok(self.licensed(&look))
     }
 
     /// What is known of a holder's license, from memory or the store.
@@ -177,7 +182,12 @@ impl Licenses {
             Some(entry) => entry,
             None => self.read_entry(holder).await?,
         };
-        Ok(self.desk.licensed(&Look { holder: Some(holder), entry: Some(entry) }, self.now()))
+        Ok(self.licensed(&Look { holder: Some(holder), entry: Some(entry) }))
+    }
+
+    fn licensed(&self, look: &Look) -> Licensed {
+        let now = self.gate.clock().now();
+        self.desk.licensed(look, &self.gate.license_time(now), now.mono)
     }
 
     /// Begins a question that nobody waits for.
@@ -191,14 +201,11 @@ impl Licenses {
     /// `store_unavailable`.
     pub(crate) async fn load(&self, asked: &Asked, is_fresh: bool) -> Result<Look, Denial> {
         let now = self.gate.clock().now();
-        let passes = |look: &Look| {
-            let licensed = self.desk.licensed(look, self.now());
-            license::check(Some(&licensed), &asked.rule, asked.reads).is_ok()
-        };
+        let passes = |look: &Look| license::check(Some(&self.licensed(look)), &asked.rule, asked.reads).is_ok();
         let kept = self.desk.look(&asked.principal).filter(|_| is_fresh);
         let was_kept = kept.is_some();
         let is_confirmed =
-            |look: &Look| look.holder.is_some_and(|holder| self.desk.confirmed.has_room(&holder).is_err());
+            |look: &Look| look.holder.is_none_or(|holder| self.desk.confirmed.has_room(&holder).is_err());
         let look = match kept {
             Some(look) if passes(&look) => look,
             // The store has confirmed this refusal within the last second.
@@ -216,7 +223,7 @@ impl Licenses {
         let landing = if !passes(&look) {
             self.fly_for(holder, Cause::News, now)
         } else {
-            match self.desk.course(&look, self.now(), now) {
+            match self.desk.course(&look, &self.time(), now) {
                 Course::Go => None,
                 Course::Wait => self.fly_for(holder, Cause::Old, now),
                 Course::Ahead => {
@@ -262,7 +269,10 @@ impl Licenses {
         if user.is_none() && self.issuer() == Some(&*subject.issuer) {
             user = store.user_by_subject(name).await?;
         }
-        let Some(user) = user else { return Ok(None) };
+        let Some(user) = user else {
+            let _ = self.desk.strangers.check(&subject);
+            return Ok(None);
+        };
         self.desk.held.keep_link(subject.clone(), user.id);
         if self.gate.revocation_seq() != seq {
             self.desk.held.forget_link(&subject);
@@ -271,8 +281,18 @@ impl Licenses {
     }
 
     async fn read_entry(&self, holder: Holder) -> Result<Arc<Entry>, StoreError> {
+        self.read_entry_heard(holder, None).await
+    }
+
+    /// Reads what the store knows of a holder's license, and keeps it. `heard`: what this process has just written, and
+    /// when it heard so.
+    pub(super) async fn read_entry_heard(
+        &self,
+        holder: Holder,
+        heard: Option<(&Known, Now)>,
+    ) -> Result<Arc<Entry>, StoreError> {
         let (store, seq) = (self.gate.store(), self.gate.revocation_seq());
-        self.gate.inner().highest.load(store).await?;
+        self.load_time().await?;
         let known = store.license(holder).await?.map(|row| Arc::new(row.known));
         let user = match holder.user() {
             Some(id) => store.user(id).await?,
@@ -280,16 +300,26 @@ impl Licenses {
         };
         let subject = user.and_then(|user| user.external_subject).map(Arc::from);
         let [jitter] = self.gate.clock().random();
+        let old = self.desk.held.entry(holder).filter(|old| old.is_first_hand);
+        let heard = heard.or_else(|| old.as_ref().and_then(|old| Some((old.known.as_deref()?, old.kept))));
+        let first_hand = heard.filter(|(heard, _)| known.as_deref() == Some(*heard)).map(|(_, at)| at);
+        let mut kept = first_hand.unwrap_or_else(|| self.gate.clock().now());
         // While the clock is behind, nobody can tell how old the row is: it is asked for again.
-        let now = self.gate.clock().now();
-        let unknown_age = if now.wall < self.now() { self.cache_ttl() } else { Duration::ZERO };
-        let kept_at = now.mono.saturating_sub(unknown_age);
-        let entry = Arc::new(Entry { known, subject, jitter, kept_at });
+        if first_hand.is_none() && self.time().is_behind() {
+            kept.mono = kept.mono.saturating_sub(self.cache_ttl());
+        }
+        let entry = Entry { known, subject, jitter, kept, is_first_hand: first_hand.is_some() };
+        Ok(self.keep(holder, entry, seq))
+    }
+
+    /// Keeps what was read, or written, after the entry `seq` of the revocation log had been applied. What changed while
+    /// it was on its way has found nothing to void.
+    pub(super) fn keep(&self, holder: Holder, entry: Entry, seq: i64) -> Arc<Entry> {
+        let entry = Arc::new(entry);
         self.desk.held.keep(holder, Arc::clone(&entry));
-        // What changed while the row was on its way has found nothing to void.
         if self.gate.revocation_seq() != seq {
             self.desk.held.forget(holder);
         }
-        Ok(entry)
+        entry
     }
 }

@@ -41,7 +41,8 @@ use std::{
 };
 
 use doorward_core::{
-    license::{Holder, LicensePolicy, LicenseState},
+    license::{Holder, LicensePolicy, LicenseState, LicenseTime},
+    principal::SubjectId,
     revocation::Scope,
     time::Timestamp,
 };
@@ -63,6 +64,8 @@ pub use self::{
 pub use provider::{ASK_TIMEOUT, Answering, FaultKind, LicenseProvider, MAX_ANSWER, ProviderFault, Question};
 pub use status::{BreakerState, LicenseStatus};
 
+pub use highest::{ResetTime, highest_time, reset_highest_time};
+
 pub(crate) use highest::Highest;
 pub(crate) use look::{Asked, Course, Look};
 
@@ -74,6 +77,8 @@ const QUESTIONS: usize = 16;
 const FLIGHTS: usize = 1024;
 /// How often requests of one holder may ask the provider.
 const ASK_EVERY: Duration = Duration::from_secs(30);
+/// How often a refusal is confirmed by the store, for each holder and for each subject that is nobody's.
+const CONFIRM_EVERY: Quota = Quota::per(1, Duration::from_secs(1));
 /// How long a request waits for an answer.
 pub(crate) const WAIT: Duration = Duration::from_secs(1);
 
@@ -158,6 +163,8 @@ pub(crate) struct Desk {
     asked: Limiter<Holder>,
     /// Refusals that were confirmed by the store, by holder.
     confirmed: Limiter<Holder>,
+    /// Subjects of issuers that the store knows no user for.
+    strangers: Limiter<SubjectId>,
 }
 
 impl Desk {
@@ -172,7 +179,8 @@ impl Desk {
             breaker: Mutex::default(),
             tally: Mutex::default(),
             asked: Limiter::new(Quota::per(1, every), HELD, clock.clone()),
-            confirmed: Limiter::new(Quota::per(1, Duration::from_secs(1)), HELD, clock.clone()),
+            confirmed: Limiter::new(CONFIRM_EVERY, HELD, clock.clone()),
+            strangers: Limiter::new(CONFIRM_EVERY, HELD, clock.clone()),
         }
     }
 
@@ -192,6 +200,10 @@ impl Desk {
     /// Drops what `scope` voids.
     pub(crate) fn void(&self, scope: &Scope) {
         self.held.void(scope);
+        // Whoever asked a moment ago did so by a time that no longer counts.
+        if *scope == Scope::LicenseTime {
+            self.asked.clear();
+        }
     }
 }
 
@@ -240,8 +252,18 @@ impl Licenses {
         self.desk.issuer()
     }
 
-    /// The time by which licenses are judged: the clock's, or the highest time ever seen where that is later.
+    /// The time by which licenses end: the clock's, or the highest time ever believed where that is later.
     pub fn now(&self) -> Timestamp {
-        self.gate.license_time(self.gate.clock().now().wall)
+        self.time().latest()
+    }
+
+    /// The times by which licenses are judged.
+    pub fn time(&self) -> LicenseTime {
+        self.gate.license_time(self.gate.clock().now())
+    }
+
+    /// Reads the highest time from the store, unless it was read.
+    async fn load_time(&self) -> Result<(), StoreError> {
+        self.gate.inner().highest.load(self.gate.store(), self.gate.clock().now()).await
     }
 }

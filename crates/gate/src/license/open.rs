@@ -71,7 +71,7 @@ impl Gate {
         let kept = licenses
             .desk
             .look(principal)
-            .filter(|look| judge(look).is_ok() && licenses.desk.course(look, licenses.now(), now) == Course::Go);
+            .filter(|look| judge(look).is_ok() && licenses.desk.course(look, &licenses.time(), now) == Course::Go);
         let look = match kept {
             Some(look) => look,
             None => {

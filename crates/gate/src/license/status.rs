@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorward_core::time::Timestamp;
+use doorward_core::{license::LicenseTime, time::Timestamp};
 
 use super::{FaultKind, Licenses, ProviderFault};
 
@@ -40,6 +40,8 @@ pub struct LicenseStatus {
     pub under_way: usize,
     /// Holders in memory.
     pub held: usize,
+    /// The times by which licenses are judged.
+    pub time: LicenseTime,
 }
 
 /// What is counted.
@@ -83,6 +85,7 @@ impl Licenses {
             faults: tally.faults,
             under_way: self.desk.flights.len(),
             held: self.desk.held.len(),
+            time: self.time(),
         }
     }
 }

@@ -130,6 +130,11 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         lock(&self.arrivals).remove(key);
     }
 
+    /// Forgets everything that was counted.
+    pub fn clear(&self) {
+        lock(&self.arrivals).clear();
+    }
+
     /// How many keys are held.
     pub fn len(&self) -> usize {
         lock(&self.arrivals).len()

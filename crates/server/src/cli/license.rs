@@ -1,5 +1,7 @@
 //! `license`: is this license key or file genuine, and what does it allow?
 
+mod clock;
+
 use std::{
     fs,
     io::{self, Read as _},
@@ -22,6 +24,7 @@ use serde_json::{Map, Value};
 use super::{
     Failure, Out,
     output::{distance, printable, time},
+    with_store,
 };
 use crate::config::Config;
 
@@ -32,6 +35,11 @@ pub enum License {
     ///
     /// Exit code 0: genuine and usable; 1: forged, for somebody else, or over.
     Verify(Verify),
+    /// Show the time by which licenses are judged, which a clock that is set back does not move; or begin it anew.
+    ///
+    /// For after a clock that was far ahead: set the clocks of all servers first, or they lead it astray again. It is
+    /// audited.
+    Clock(clock::Clock),
 }
 
 /// Verify a license key or a license file.
@@ -87,8 +95,10 @@ impl Report {
 
 impl License {
     pub(super) fn run(&self, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
-        let Self::Verify(verify) = self;
-        verify.run(config, clock.now().wall, out)
+        match self {
+            Self::Verify(verify) => verify.run(config, clock.now().wall, out),
+            Self::Clock(command) => with_store(config, clock, async |store| command.run(store, clock, out).await),
+        }
     }
 }
 

@@ -120,6 +120,11 @@ fn license_json(status: &LicenseStatus, file: Option<&FileStatus>) -> Value {
         "answers": status.answers,
         "faults": faults,
         "under_way": status.under_way,
+        "time": {
+            "judged_by": rfc3339(status.time.latest()),
+            "ahead_of_clock_seconds": status.time.lead().as_secs(),
+            "clock_leapt_seconds": status.time.leap().map_or(0, |leap| leap.as_secs()),
+        },
         "file": file.map(|file| json!({
             "name": file.file, "ends_at": file.ends_at.map(rfc3339), "problem": file.problem,
         })),

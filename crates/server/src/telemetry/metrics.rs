@@ -183,6 +183,9 @@ metrics! {
          banned, none, invalid";
     license_provider_up: Gauge = "doorward_license_provider_up" "doorward_license_provider_up" "gauge"
         [""] "1 while the license provider answers, 0 while it is left alone after a failure; -1 without one";
+    license_time_ahead: Gauge = "doorward_license_time_ahead_seconds" "doorward_license_time_ahead_seconds" "gauge"
+        [""] "By how many seconds the highest time, by which licenses are judged, is ahead of the clock; less than 0 while a \
+         clock that leapt ahead is not believed, also for ten minutes after nothing ran for a while";
     license_questions: Family<NameLabel, Counter> = "doorward_license_questions" "doorward_license_questions_total"
         "counter" ["name"] "Questions to the license provider by outcome: answered, unavailable, untrusted, misconfigured";
     license_files: Family<NameLabel, Counter> = "doorward_license_files" "doorward_license_files_total" "counter"

@@ -231,6 +231,39 @@ async fn what_may_leave_http_is_no_reading_for_a_proxy_that_asks_and_our_own_pas
 }
 
 #[tokio::test]
+async fn an_operator_who_begins_the_highest_time_anew_is_heard_by_a_running_server_within_a_second() {
+    let paid = Paid::with(Book::of(LicenseState::Active).until(now().plus(DAY))).await;
+    let store = paid.world.store();
+    let (name, ahead) = ("license.highest_time".to_owned(), now().plus(DAY * 365));
+    let version = store.state(name.clone()).await.unwrap().map_or(0, |state| state.version);
+    store.set_state(name, version, ahead.as_millis().to_string(), now(), Effects::default()).await.unwrap();
+    let other = paid.world.replica().await;
+    let mut there = paid.world.at(other.http).with("Authorization", &format!("Bearer {}", paid.key));
+    assert_eq!(outcome(&there.get("/x").await), (402, Some("license_expired")));
+    let admin = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        Wire::ask(other.admin, &request).await
+    };
+    let time = json(&admin("/healthz/deep").await)["license"]["time"].clone();
+    assert_eq!((&time["ahead_of_clock_seconds"], &time["clock_leapt_seconds"]), (&31_536_000.into(), &0.into()));
+    let reset = doorward_gate::license::reset_highest_time(store, now()).await.unwrap();
+    assert_eq!(reset, doorward_gate::license::ResetTime::Reset(ahead));
+    let begun = paid.world.clock.now();
+    for _ in 0..500 {
+        if there.get("/x").await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(there.get("/x").await.status, 200);
+    assert_eq!(paid.world.clock.now(), begun);
+    let time = json(&admin("/healthz/deep").await)["license"]["time"].clone();
+    assert_eq!(time["ahead_of_clock_seconds"], 0);
+    assert!(admin("/metrics").await.text().contains("doorward_license_time_ahead_seconds"));
+    other.stop().await;
+}
+
+#[tokio::test]
 async fn a_grace_is_reported_and_lets_only_reading_through() {
     let paid = Paid::with(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
     for method in ["GET", "HEAD", "OPTIONS"] {

@@ -24,6 +24,7 @@ pub async fn revocations_are_read_in_order_and_in_pages(a: Store, b: Store) {
         token.clone(),
         Scope::Subject { issuer: "main".to_owned(), subject: "\u{fc}".to_owned() },
         Scope::Lifted { scope: Box::new(token) },
+        Scope::LicenseTime,
         Scope::KeyRing { purpose: "session".to_owned() },
     ];
     let entries: Vec<NewRevocation> = scopes

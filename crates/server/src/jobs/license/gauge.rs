@@ -26,6 +26,8 @@ pub(crate) async fn gauge(gate: &Gate, metrics: &Metrics) {
     }
     let status = licenses.status();
     metrics.license_provider_up.set(i64::from(status.breaker == BreakerState::Closed));
+    let ahead = status.time.steady.as_millis() - status.time.wall.as_millis();
+    metrics.license_time_ahead.set(ahead / 1000);
     let faults = FaultKind::ALL.iter().map(|kind| (kind.as_str(), status.faults[*kind as usize]));
     for (name, count) in [("answered", status.answers)].into_iter().chain(faults) {
         let counter = metrics.license_questions.get_or_create(&NameLabel { name: name.to_owned() });

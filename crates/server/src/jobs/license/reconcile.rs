@@ -41,7 +41,7 @@ pub(crate) async fn run(parts: Parts) -> Outcome {
     let (store, clock) = (parts.gate.store(), parts.gate.clock());
     let Some(licenses) = parts.gate.licenses() else { return Ok("there is no license provider".to_owned()) };
     let begun = clock.now();
-    let due = due(store, &licenses, begun.wall).await.map_err(|error| error.to_string())?;
+    let due = due(store, &licenses, licenses.now()).await.map_err(|error| error.to_string())?;
     let (mut asked, mut gone, mut failed, mut waits) = (0, 0, 0, 0);
     for row in due.into_iter().take(QUESTIONS) {
         if clock.now().mono.saturating_sub(begun.mono) >= BUDGET {

@@ -1,5 +1,6 @@
 //! Licenses in the request path, with a provider that a test plays.
 
+mod clocks;
 mod histories;
 mod open;
 mod outages;

@@ -200,3 +200,82 @@ async fn whoever_is_refused_for_not_knowing_is_told_when_somebody_asks_again() {
     let denial = world.house.decide(&ada.get()).await.outcome.unwrap_err();
     assert_eq!((denial.reason, denial.retry_after()), (Reason::LicenseUnknown, Some(120)));
 }
+
+#[tokio::test]
+async fn a_refusal_is_confirmed_anew_after_a_store_that_did_not_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let vendor = Vendor::new(true);
+    let house = House::unread(crate::sqlite(folder.path()), vec![licensed(LicenseMode::ActiveOrGraceRead)]);
+    house.gate.use_licenses(Some(parts(&vendor)));
+    house.gate.follow().await;
+    let world = World { house, vendor };
+    let ada = world.licensee(LicenseState::Suspended).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseSuspended));
+    world.advance(Duration::from_secs(1)).await;
+    world.house.store.close().await;
+    for _ in 0..3 {
+        assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::StoreUnavailable), "nobody has confirmed it");
+    }
+}
+
+#[test]
+fn a_question_that_begins_as_the_runtime_ends_holds_nobody_up() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime();
+    let (world, ada) = ended.block_on(async {
+        let world = World::new().await;
+        let ada = world.licensee(LicenseState::Active).await;
+        assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+        world.advance(TTL - Duration::from_millis(1)).await;
+        (world, ada)
+    });
+    let handle = ended.handle().clone();
+    drop(ended);
+    let (done, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _inside = handle.enter();
+        let first = matches!(world.house.check(&ada.get()), Checked::Ready(_));
+        let _ = done.send((first, world.licenses().status().under_way));
+    });
+    let outcome = outcome.recv_timeout(Duration::from_secs(20));
+    assert_eq!(outcome, Ok((true, 0)), "it was dropped at once, and its place is free");
+}
+
+#[tokio::test]
+async fn whoever_waits_for_news_joins_no_question_that_ends_by_what_the_store_knows() {
+    let world = World::new().await;
+    let ada = world.person("ada@example.com").await;
+    world.vendor.book(ada.holder, Book::of(LicenseState::Active).until(START.minus(DAY)));
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    // Shortly before its time another process has asked.
+    let rules = vec![licensed(LicenseMode::ActiveOrGraceRead)];
+    let replica = House::on(world.house.store.clone(), world.house.clock.clone(), rules);
+    replica.gate.use_licenses(Some(parts(&world.vendor)));
+    world.advance(TTL - Duration::from_millis(1)).await;
+    replica.gate.licenses().unwrap().refresh(ada.holder).await.unwrap();
+    let asked = world.vendor.asked();
+    // A request that passes begins a question for which nobody waits; before it gets anywhere, somebody who has just
+    // paid is refused.
+    assert!(matches!(world.house.check(&ada.get()), Checked::Ready(_)));
+    assert_eq!(world.licenses().status().under_way, 1);
+    world.vendor.book(ada.holder, Book::of(LicenseState::Active).until(START.plus(DAY)));
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    assert_eq!(world.vendor.asked(), asked + 1);
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_waits_for_ends_by_what_another_process_has_just_asked() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
+    let rules = vec![licensed(LicenseMode::ActiveOrGraceRead)];
+    let replica = House::on(world.house.store.clone(), world.house.clock.clone(), rules);
+    replica.gate.use_licenses(Some(parts(&world.vendor)));
+    world.advance(TTL - Duration::from_millis(1)).await;
+    replica.gate.licenses().unwrap().refresh(ada.holder).await.unwrap();
+    let asked = world.vendor.asked();
+    assert!(matches!(world.house.check(&ada.get()), Checked::Ready(_)));
+    settle(&world.house.gate).await;
+    assert!(matches!(world.house.check(&ada.get()), Checked::Ready(_)));
+    assert_eq!((world.vendor.asked(), world.licenses().status().under_way), (asked, 0));
+}

@@ -2,7 +2,7 @@
 
 use doorward_core::{
     effects::Effects,
-    license::{Licensed, Plan, Verdict, plan},
+    license::{LicenseTime, Licensed, Plan, SaidBy, Verdict, plan},
     reason::Reason,
     revocation::{NewRevocation, Scope},
 };
@@ -187,7 +187,8 @@ async fn a_refusal_from_memory_is_confirmed_by_the_store() {
     let known = world.house.store.license(ada.holder).await.unwrap().unwrap().known;
     world.advance(Duration::from_secs(1)).await;
     let now = world.house.clock.now().wall;
-    let Plan::Changed { new, .. } = plan(Some(&known), Book::of(LicenseState::Active).said_at(now), now) else {
+    let said = Book::of(LicenseState::Active).said_at(now);
+    let Plan::Changed { new, .. } = plan(Some(&known), said, SaidBy::Provider, &LicenseTime::at(now)) else {
         panic!("it says something else")
     };
     let change = LicenseChange { holder: ada.holder, expected: Some(known), known: new, event: None, at: now };

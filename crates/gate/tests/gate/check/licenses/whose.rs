@@ -3,12 +3,13 @@
 use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     effects::Effects,
-    id::{LinkId, OrgId, SessionId},
+    id::{LinkId, OrgId, SessionId, UserId},
     jose::hs256::{self, MacKey},
     link::{self, Asker, LinkRequest, NewSession, Promotion},
     reason::Reason,
     revocation::Scope,
     session::{OpaqueToken, SignInMethod},
+    user::{Email, Origin},
 };
 use doorward_gate::{
     external::{Asked as Answer, BlockedSubjects},
@@ -17,7 +18,7 @@ use doorward_gate::{
     policy::{LegacyPolicy, Policy},
     window::Window,
 };
-use doorward_store::Consume;
+use doorward_store::{Consume, CreateUser};
 use doorward_testkit::issuer::Issuer;
 use serde_json::json;
 
@@ -111,11 +112,63 @@ async fn a_token_that_belongs_to_no_user_has_no_license_until_it_is_linked() {
     let link =
         world.house.store.link_identity("main".to_owned(), "stranger".to_owned(), ada.user.id, Effects::default());
     link.await.unwrap();
+    world.advance(Duration::from_secs(1)).await;
     assert_eq!(world.house.ask(&request).await, Ok(()));
     // From then on the store need not be asked whose it is.
     assert!(matches!(world.house.check(&request), Checked::Ready(decision) if decision.outcome.is_ok()));
     // The same name at another issuer is somebody else.
     assert_eq!(world.house.store.user_by_identity("other".to_owned(), "stranger".to_owned()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn tokens_of_strangers_ask_the_store_once_a_second_for_each_subject() {
+    let (world, issuer) = everybody(true).await;
+    let (stranger, other) = (token(&issuer, "stranger"), token(&issuer, "another"));
+    let is_from_memory = |request: &Asked| match world.house.check(request) {
+        Checked::Ready(decision) => {
+            assert_eq!(decision.outcome.unwrap_err().reason, Reason::LicenseNone);
+            true
+        }
+        Checked::Pending(_) => false,
+    };
+    for request in [&stranger, &other] {
+        assert_eq!(world.house.ask(request).await, Err(Reason::LicenseNone));
+    }
+    for _ in 0..100 {
+        assert!(is_from_memory(&stranger) && is_from_memory(&other));
+    }
+    world.advance(Duration::from_secs(1)).await;
+    assert!(!is_from_memory(&stranger), "and what the store says counts from then on");
+    // Who can have no license needs no store to be told so.
+    let (of_service, _) = world.house.api_key(KeyOwner::Service("ci".to_owned()), &[], |_| ()).await;
+    let request = Asked::get("/x").bearer(&of_service);
+    assert_eq!(world.house.ask(&request).await, Err(Reason::LicenseNone));
+    for _ in 0..100 {
+        assert!(is_from_memory(&request));
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_is_gone_without_a_word_is_forgotten_with_the_next_question() {
+    let (world, issuer) = everybody(true).await;
+    let day_before = START.minus(DAY * 2);
+    let gone = User {
+        origin: Origin::SignUp,
+        ..User::new(UserId::mint(day_before, [220; 10]), Email::parse("gone@example.com").unwrap(), day_before)
+    };
+    let store = &world.house.store;
+    assert_eq!(store.create_user(gone.clone(), Effects::default()).await.unwrap(), CreateUser::Created);
+    store.link_subject(gone.id, "kg-gone".to_owned(), Effects::default()).await.unwrap();
+    world.vendor.book(Holder::User(gone.id), Book::of(LicenseState::Active));
+    let request = token(&issuer, "kg-gone");
+    assert_eq!(world.house.ask(&request).await, Ok(()));
+    assert_eq!(store.purge(START, DAY).await.unwrap().users, 1);
+    let entries = store.revocations_after(0, 100).await.unwrap();
+    assert!(entries.iter().all(|entry| !matches!(entry.entry.scope, Scope::User { .. })), "nothing tells of it");
+    world.advance(TTL).await;
+    let _ = world.house.ask(&request).await;
+    settle(&world.house.gate).await;
+    assert_eq!(world.house.ask(&request).await, Err(Reason::LicenseNone));
 }
 
 #[tokio::test]

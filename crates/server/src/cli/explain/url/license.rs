@@ -9,6 +9,7 @@ use doorward_core::{
     time::Timestamp,
     user::User,
 };
+use doorward_gate::license::highest_time;
 use doorward_store::{Store, StoreError};
 use serde_json::{Value, json};
 
@@ -31,7 +32,8 @@ pub(super) async fn of(
     };
     let known = store.license(holder).await?.map(|row| Arc::new(row.known));
     let policy = LicensePolicy { trust_for: license.trust_for, grace: license.grace };
-    let mut licensed = Licensed::derive(holder, known, &policy, now);
+    let highest = highest_time(store).await?.map_or(now, |highest| highest.max(now));
+    let mut licensed = Licensed::derive(holder, known, &policy, highest);
     if let (Some(issuer), Some(subject)) = (&license.issuer, &user.external_subject)
         && let Some(scope) = Scope::subject(issuer, subject)
     {
