@@ -2,6 +2,8 @@
 
 use std::str;
 
+use memchr::{memchr, memrchr};
+
 use super::{
     algorithm::Algorithm,
     base64url,
@@ -83,8 +85,9 @@ impl<'a> Compact<'a> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(malformed("longer than 16384 bytes"));
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or_else(|| malformed("not three parts"))?;
-        let (header, payload) = signed.split_once('.').ok_or_else(|| malformed("not three parts"))?;
+        let part = |dot: Option<usize>| dot.ok_or_else(|| malformed("not three parts"));
+        let (signed, signature) = around(token, part(memrchr(b'.', token.as_bytes()))?);
+        let (header, payload) = around(signed, part(memchr(b'.', signed.as_bytes()))?);
         let header = base64url::decode(header).map_err(|_| malformed("header is not base64url"))?;
         // A fourth part would be in here, and its `.` is no base64url.
         let payload = base64url::decode(payload).map_err(|_| {
@@ -121,6 +124,11 @@ impl<'a> Compact<'a> {
     pub(crate) fn take_payload(&mut self) -> Result<String, Denial> {
         String::from_utf8(std::mem::take(&mut self.payload)).map_err(|_| malformed("payload is not UTF-8"))
     }
+}
+
+/// What is before and behind a dot.
+fn around(text: &str, dot: usize) -> (&str, &str) {
+    (&text[..dot], &text[dot + 1..])
 }
 
 /// `token_malformed` with a note for the operator.

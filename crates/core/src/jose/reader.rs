@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use memchr::memchr;
+use memchr::memrchr;
 
 use super::json::MAX_DEPTH;
 
@@ -110,8 +110,6 @@ fn inside(text: &str) -> &str {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
-    /// Whether no byte of the text can end or change a string but `"`: no escapes and no control characters.
-    is_plain: bool,
     /// Names of the objects that are open, the innermost last.
     names: Vec<Cow<'a, str>>,
 }
@@ -125,9 +123,7 @@ const TWICE: Bad = Bad("a name appears twice");
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        // Branchless, so that the compiler looks at many bytes at once.
-        let special = text.bytes().fold(0, |found, byte| found | u8::from(byte < b' ') | u8::from(byte == b'\\'));
-        Self { text, at: 0, is_plain: special == 0, names: Vec::with_capacity(16) }
+        Self { text, at: 0, names: Vec::with_capacity(16) }
     }
 
     fn problem(&self, Bad(what): Bad) -> NotStrict {
@@ -205,17 +201,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes on, from the `[` of an array or from a `,` in it, as long as one plain string is followed directly by another:
-    /// to the last byte before the last of them. Lists of groups and roles are the bulk of large tokens.
+    /// Goes on, from the `[` of an array, as long as one string without escapes is followed directly by another: to the
+    /// `,` before one of the last of them. Lists of groups and roles are the bulk of large tokens.
+    ///
+    /// A quote between two strings either has `,"` behind it or `",` before it. Where every quote behind the first, which
+    /// opens, has one of the two and not both, they close and open in turn; so all quotes of a block can be judged at once.
     fn pass_strings(&mut self) {
         let bytes = self.text.as_bytes();
-        while self.is_plain && bytes.get(self.at + 1) == Some(&b'"') {
-            let Some(length) = quote(&bytes[self.at + 2..]) else { return };
-            let end = self.at + 2 + length + 1;
-            if bytes.get(end..end + 2) != Some(&b",\""[..]) {
-                return;
-            }
-            self.at = end;
+        let opens = |at: usize| bytes.get(at) == Some(&b'"');
+        let inside = self.at + 2;
+        if !opens(self.at + 1) || bytes[inside..].starts_with(b",\"") {
+            return;
+        }
+        let mut judged = inside;
+        while let Some(block) = bytes[judged - 2..].first_chunk()
+            && is_in_strings(block)
+        {
+            judged += BLOCK;
+        }
+        if let Some(last) = memrchr(b'"', &bytes[inside..judged]) {
+            let last = inside + last;
+            self.at = if bytes[last + 1] == b',' && opens(last + 2) { last + 1 } else { last - 1 };
         }
     }
 
@@ -266,12 +272,6 @@ impl<'a> Reader<'a> {
 
     fn string(&mut self) -> Result<Kind, Bad> {
         self.at += 1;
-        let rest = &self.text.as_bytes()[self.at..];
-        if self.is_plain {
-            let length = memchr(b'"', rest);
-            self.at += length.map_or(rest.len(), |length| length + 1);
-            return length.map(|_| Kind::Plain).ok_or(NOT_JSON);
-        }
         let mut kind = Kind::Plain;
         loop {
             self.at += plain_bytes(&self.text.as_bytes()[self.at..]);
@@ -372,17 +372,21 @@ const fn special(word: u64) -> u64 {
     (below_space | (word ^ QUOTES).wrapping_sub(ONES) | (word ^ BACKSLASHES).wrapping_sub(ONES)) & !word & TOPS
 }
 
-/// Where the first `"` is. For the short strings of lists this is faster than a search that is made for long ones.
-fn quote(bytes: &[u8]) -> Option<usize> {
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word) ^ QUOTES;
-        let marks = word.wrapping_sub(ONES) & !word & TOPS;
-        if marks != 0 {
-            return Some(index * 8 + marks.trailing_zeros() as usize / 8);
-        }
-    }
-    rest.iter().position(|byte| *byte == b'"').map(|at| words.len() * 8 + at)
+/// How many bytes are judged at once.
+const BLOCK: usize = 64;
+
+/// Whether a block can be a piece of a list of strings: every quote either has `,"` behind it or `",` before it, for
+/// which two bytes on either side are looked at, and there are neither escapes nor control characters.
+/// Branchless, so that the compiler looks at many bytes at once.
+fn is_in_strings(block: &[u8; BLOCK + 4]) -> bool {
+    let is = |at: usize, byte: u8| u8::from(block[at] == byte);
+    let wrong = (2..BLOCK + 2).fold(0, |wrong, at| {
+        let closes = is(at + 1, b',') & is(at + 2, b'"');
+        let opens = is(at - 1, b',') & is(at - 2, b'"');
+        let is_special = is(at, b'\\') | u8::from(block[at] < b' ');
+        wrong | is_special | (is(at, b'"') & (closes ^ opens ^ 1))
+    });
+    wrong == 0
 }
 
 /// How many bytes at the beginning of `bytes` stand for themselves in a JSON string.
@@ -576,6 +580,19 @@ mod tests {
         #[test]
         fn reader_and_builder_of_values_agree(text in json()) {
             compare(&text);
+        }
+
+        #[test]
+        fn reader_and_builder_agree_on_long_lists(
+            items in prop::collection::vec("[a,\\]]{0,4}|[a-z]{0,150}", 20..80),
+            at in any::<prop::sample::Index>(),
+            put in "[\",a\\] ]{0,3}",
+        ) {
+            let list = format!("{{\"a\":[\"{}\"]}}", items.join("\",\""));
+            compare(&list);
+            let at = at.index(list.len());
+            compare(&format!("{}{put}{}", &list[..at], &list[at..]));
+            compare(&format!("{}{put}{}", &list[..at], &list[at + 1..]));
         }
 
         #[test]
