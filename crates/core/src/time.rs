@@ -18,6 +18,11 @@ impl Timestamp {
         Self(millis)
     }
 
+    /// From the time since the Unix epoch; saturates.
+    pub fn from_epoch(span: Duration) -> Self {
+        Self(millis(span))
+    }
+
     /// From whole seconds since the Unix epoch; saturates.
     pub const fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1000))
@@ -51,8 +56,10 @@ impl Timestamp {
     }
 }
 
+/// `Duration::as_millis` divides in 128 bits, which takes longer than to look a verified token up.
 fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+    let secs = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    secs.saturating_mul(1000).saturating_add(i64::from(span.subsec_millis()))
 }
 
 /// The time of one request or job step, read once.

@@ -52,8 +52,7 @@ impl Clock {
         match &self.0 {
             Source::System { start } => {
                 let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let millis = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-                Now { wall: Timestamp::from_millis(millis), mono: start.elapsed() }
+                Now { wall: Timestamp::from_epoch(wall), mono: start.elapsed() }
             }
             Source::Manual(time) => Now {
                 wall: Timestamp::from_millis(time.wall_millis.load(Ordering::SeqCst)),

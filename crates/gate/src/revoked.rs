@@ -132,9 +132,8 @@ impl Revoked {
     /// Whether the state was read within [`FRESH_FOR`].
     pub(crate) fn freshness(&self, now: Now) -> Freshness {
         let read_at = self.read_at.load(Ordering::Acquire);
-        let age = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX).saturating_sub(read_at.saturating_sub(1));
-        let limit = u64::try_from(FRESH_FOR.as_millis()).unwrap_or(u64::MAX);
-        if read_at > 0 && age <= limit { Freshness::Fresh } else { Freshness::Stale }
+        let age = now.mono.saturating_sub(Duration::from_millis(read_at.saturating_sub(1)));
+        if read_at > 0 && age <= FRESH_FOR { Freshness::Fresh } else { Freshness::Stale }
     }
 
     /// Notes that `user` changed, and `why` as the log says. To be said once no cache holds the old record any
