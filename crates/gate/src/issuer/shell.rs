@@ -22,9 +22,9 @@ use super::{IssuerConfig, keeper::Keeper, kept::Kept};
 
 /// How many requests may wait for one issuer's keys; more are told to come back.
 pub(super) const MAX_WAITERS: usize = 4096;
-/// How many of those who wait go on in each millisecond. One answer wakes them all, and a token whose key is known must
-/// not stand behind hundreds that were not.
-const WAKING: usize = 2;
+/// Of so many who wait, one goes on in each millisecond, and all within about a second. One answer wakes them all, and a
+/// token whose key is known must not stand behind hundreds that were not.
+const WAKING: usize = 1024;
 /// How often one request asks again. Each round ends with an answer, a change or a deadline.
 const MAX_ROUNDS: usize = 8;
 
@@ -139,7 +139,8 @@ impl Shell {
             // Either way the cache is asked again; it knows what came of it.
             let _ = tokio::time::timeout(pause, changes.changed()).await;
             let waking = Place::take(&self.keys.waking);
-            let turn = u64::try_from(waking.before / WAKING).unwrap_or(u64::MAX);
+            let at_once = self.keys.waiters.load(Ordering::Relaxed).div_ceil(WAKING).max(1);
+            let turn = u64::try_from(waking.before / at_once).unwrap_or(u64::MAX);
             if turn > 0 {
                 tokio::time::sleep(Duration::from_millis(turn)).await;
             }
