@@ -79,9 +79,8 @@ pub(crate) async fn append_audit(sql: &mut impl Sql, rows: &[AuditRow]) -> Resul
             ]
         })
         .collect();
-    sql.each(&INSERT_AUDIT, &lists).await?;
-    sql.execute(&MOVE_HEAD, values![last.writer, last.number, &last.hash, first.at]).await?;
-    Ok(())
+    let head = values![last.writer, last.number, &last.hash, first.at];
+    sql.each_then((&INSERT_AUDIT, &lists), (&MOVE_HEAD, head)).await
 }
 
 fn read_checkpoint(row: &mut Row) -> Result<Checkpoint, DbError> {

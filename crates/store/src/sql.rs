@@ -318,6 +318,19 @@ pub(crate) trait Sql: Send {
         lists: &[[Value<'_>; N]],
     ) -> impl Future<Output = Result<u64, DbError>> + Send;
 
+    /// The same, and then another statement, of which nobody asks how many rows they touched.
+    fn each_then<const N: usize>(
+        &mut self,
+        (statement, lists): (&'static Statement, &[[Value<'_>; N]]),
+        (last, values): (&'static Statement, &[Value<'_>]),
+    ) -> impl Future<Output = Result<(), DbError>> + Send {
+        async move {
+            self.each(statement, lists).await?;
+            self.execute(last, values).await?;
+            Ok(())
+        }
+    }
+
     /// Runs a statement and counts the rows it touched.
     fn execute(
         &mut self,

@@ -132,11 +132,13 @@ async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error
 }
 
 /// The settings that every session runs with: nothing outlives its caller, nothing waits for ever, no answer before
-/// the commit is durable (a stronger setting of the server stays).
+/// the commit is durable (a stronger setting of the server stays), and nothing is written but in a transaction that was
+/// begun for it: a statement that is sent right behind its `BEGIN` does nothing where that failed.
 fn session(deadline: Duration) -> String {
     let millis = deadline.as_millis();
     format!(
-        "SET default_transaction_isolation = 'read committed'; SET statement_timeout = {millis}; \
+        "SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = on; \
+         SET statement_timeout = {millis}; \
          SET lock_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis}; \
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
     )
@@ -148,6 +150,21 @@ mod tests {
 
     fn mode(url: &str) -> SslMode {
         parse_url(url).unwrap().config.get_ssl_mode()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_where_the_transaction_was_not_begun() {
+        let Some(server) = doorward_testkit::postgres::shared() else { return };
+        let target = parse_url(&server.database()).unwrap();
+        let (client, _gone) = target.connect(Duration::from_secs(30)).await.unwrap();
+        let begin = client.batch_execute("BEGIN READ WRITE NONSENSE");
+        let (begun, written) = tokio::join!(begin, client.batch_execute("CREATE TABLE written ()"));
+        assert!(begun.is_err());
+        assert_eq!(written.unwrap_err().code().map(|code| code.code()), Some("25006"), "read-only transaction");
+        // And where it was, it is.
+        client.batch_execute("BEGIN READ WRITE").await.unwrap();
+        client.batch_execute("CREATE TABLE written ()").await.unwrap();
+        client.batch_execute("COMMIT").await.unwrap();
     }
 
     #[test]

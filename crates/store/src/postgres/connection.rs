@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, BytesMut};
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join_all};
 use tokio_postgres::{
     Client, Error, Row as PgRow,
     error::SqlState,
@@ -76,6 +76,20 @@ impl Sql for PgSql<'_> {
         Ok(try_join_all(all).await.map_err(|error| at(statement, &error))?.into_iter().sum())
     }
 
+    async fn each_then<const N: usize>(
+        &mut self,
+        (statement, lists): (&'static Statement, &[[Value<'_>; N]]),
+        (last, values): (&'static Statement, &[Value<'_>]),
+    ) -> Result<(), DbError> {
+        // Prepared first, so that neither waits and the server gets them in this order.
+        self.0.prepared(statement).await?;
+        self.0.prepared(last).await?;
+        // A statement that fails ends the transaction: what is sent behind it does nothing.
+        let (mut before, mut behind) = (PgSql(self.0), PgSql(self.0));
+        let (each, last) = join(before.each(statement, lists), behind.execute(last, values)).await;
+        each.and(last).map(|_| ())
+    }
+
     async fn execute(&mut self, statement: &'static Statement, values: &[Value<'_>]) -> Result<u64, DbError> {
         let prepared = self.0.prepared(statement).await?;
         self.0.client.execute(&prepared, &parameters(values)).await.map_err(|error| at(statement, &error))
@@ -140,7 +154,7 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), DbError> {
     {
         return Ok(());
     }
-    let transaction = client.transaction().await.map_err(|error| failed(&error))?;
+    let transaction = client.build_transaction().read_only(false).start().await.map_err(|error| failed(&error))?;
     // Two processes that start at once: the second waits here and then finds nothing to do.
     let lock = format!("SET LOCAL statement_timeout = 0; {}", advisory_lock(LOCKS, LOCK_MIGRATIONS));
     transaction.batch_execute(&lock).await.map_err(|error| failed(&error))?;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use doorward_core::effects::Effects;
-use futures_util::future::select_all;
+use futures_util::future::{join, select_all};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -180,7 +180,6 @@ impl Lane {
     /// One transaction. After `Conflict` and `Fault` it is rolled back and the lane can be used again.
     async fn transaction<O: Write>(&mut self, op: &O, effects: &Effects) -> Result<O::Out, DbError> {
         let client = &self.connection.client;
-        client.batch_execute("BEGIN").await.map_err(|error| failed(&error))?;
         let before = self.chain.clone();
         let mut sql = PgSql(&self.connection);
         let done = async {
@@ -191,7 +190,13 @@ impl Lane {
             }
             Ok((out, commits))
         };
-        match done.await {
+        // Sent together; without the first, nothing of the second can write (see `connect::session`).
+        let (begun, done) = join(client.batch_execute("BEGIN READ WRITE"), done).await;
+        if let Err(error) = begun {
+            self.chain = before;
+            return Err(failed(&error));
+        }
+        match done {
             Ok((out, true)) => match client.batch_execute("COMMIT").await {
                 Ok(()) => Ok(out),
                 // A deferred constraint or a conflict: the server says that it rolled back. Anything else is doubt.
