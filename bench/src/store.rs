@@ -1,6 +1,6 @@
 //! What the store takes: durable sign-ins, and looking up a session that is not in memory.
 
-use std::{env, path::Path, time::Instant};
+use std::{env, path::Path, sync::Arc, time::Instant};
 
 use doorward_core::{
     audit::{AuditEvent, EventKind},
@@ -77,9 +77,10 @@ async fn measure(report: &mut Report, store: &Store, effort: Effort, sessions: u
     let name = format!("{}: µs to look a session up among {}, one at a time", store.backend(), hashes.len());
     report.absolute(&name, &format!("{micros:.1} ({best:.1})"), micros, targets.1);
 
+    let hashes: Arc<[TokenHash]> = hashes.into();
     let begin = Instant::now();
     let readers = (0..WAITERS).map(|reader| {
-        let (store, hashes) = (store.clone(), hashes.clone());
+        let (store, hashes) = (store.clone(), Arc::clone(&hashes));
         tokio::spawn(async move {
             for hash in hashes.iter().skip(reader).step_by(WAITERS) {
                 assert!(store.session(*hash).await.unwrap().is_some());
