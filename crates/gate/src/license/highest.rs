@@ -214,12 +214,15 @@ impl Highest {
             None => {
                 self.offset.fetch_max(offset(now), Ordering::Relaxed);
             }
+            // Hardly more than what is written down lags behind: a restart.
+            Some(_) if offset(now).saturating_sub(self.offset.load(Ordering::Relaxed)) <= millis(STANDS) => {
+                self.offset.fetch_max(offset(now), Ordering::Relaxed);
+            }
             // However long nothing ran: that is no clock that leaps, and nothing to be told.
-            Some(_) if offset(now) > self.offset.load(Ordering::Relaxed) => {
+            Some(_) => {
                 watch.leap = Some(Leap { since: now.mono, least: offset(now) });
                 self.leaps.store(true, Ordering::Relaxed);
             }
-            Some(_) => {}
         }
         self.is_loaded.store(true, Ordering::Release);
     }

@@ -145,6 +145,17 @@ async fn after_a_while_in_which_nothing_ran_the_clock_counts_at_once_and_is_kept
 }
 
 #[tokio::test]
+async fn a_restart_believes_its_clock_at_once_where_it_is_hardly_ahead_of_what_was_written_down() {
+    let store = Store::memory();
+    Process::start(&store, NOW).await.keep().await;
+    for (after, is_believed) in [(MINUTE * 10, true), (MINUTE * 10 + Duration::from_millis(1), false)] {
+        let next = Process::start(&store, NOW.plus(after)).await;
+        let expected = if is_believed { next.now.wall } else { NOW };
+        assert_eq!(next.see().steady, expected, "{after:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_reset_reaches_whoever_believed_in_another_time_and_is_not_overwritten() {
     let store = Store::memory();
     let (mut ahead, mut other) = (Process::start(&store, NOW).await, Process::start(&store, NOW).await);
