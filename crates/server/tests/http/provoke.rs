@@ -1,258 +1,29 @@
 //! Every reason that can occur, provoked over HTTP: its answer is what the table says.
 
+mod stage;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use doorward::http::{OwnRules, Site};
 use doorward_core::{
-    api_key::{self, ApiKey, KeyOwner},
+    api_key::{self, KeyOwner},
     effects::Effects,
-    license::{Holder, LicenseState},
+    license::LicenseState,
     reason::Reason,
-    revocation::{NewRevocation, Scope},
+    revocation::Scope,
     time::Timestamp,
 };
-use doorward_testkit::{
-    issuer::Issuer,
-    port,
-    upstream::RawUpstream,
-    wire::{Answer, Wire},
-};
+use doorward_gate::window::Window;
+use doorward_testkit::wire::{Answer, Wire};
 use serde_json::{Value, json};
 
-use doorward_gate::window::Window;
-
-use crate::door::until;
-use crate::license::{Book, Vendor};
-use crate::webhooks;
-use crate::world::{NOW, Request, Setup, World, json as body, outcome};
-
-/// How a reason shows itself.
-enum Provoked {
-    /// The server that refused, which has counted it, and its answer.
-    Refused(Box<Stage>, Answer),
-    /// Nothing in this release refuses for this reason; the feature that will.
-    NotYet(&'static str),
-}
-
-/// A world in which every reason has a place, with an issuer whose tokens may be signed in two ways.
-struct Stage {
-    world: World,
-    issuer: Issuer,
-    _silent: RawUpstream,
-}
-
-const ROUTES: &str = r#"
-    [[rules]]
-    path = "/api/*"
-    methods = ["GET", "POST"]
-    allow = ["session", "api_key", "bearer"]
-    csrf = "token"
-    app = "web"
-
-    [[rules]]
-    path = "/recent"
-    allow = ["session"]
-    require = { recent_auth = true }
-    app = "web"
-
-    [[rules]]
-    path = "/deploy"
-    allow = ["api_key"]
-    require = { capability = "deploy" }
-    app = "web"
-
-    [[rules]]
-    path = "/scoped"
-    allow = ["bearer"]
-    require = { scopes = ["write"] }
-    app = "web"
-
-    [[rules]]
-    path = "/claimed"
-    allow = ["bearer"]
-    require = { claims = { tenant_id = "acme" } }
-    app = "web"
-
-    [[rules]]
-    path = "/licensed"
-    allow = ["bearer", "api_key"]
-    license = "active_or_grace_read"
-    app = "web"
-
-    [[rules]]
-    path = "/with-sso"
-    allow = ["api_key"]
-    license = "active"
-    require = { entitlements = ["sso"] }
-    app = "web"
-
-    [[rules]]
-    path = "/dead"
-    allow = ["public"]
-    app = "dead"
-
-    [[rules]]
-    path = "/silent"
-    allow = ["public"]
-    app = "silent"
-"#;
-
-impl Stage {
-    async fn set() -> Self {
-        Self::with(|setup| setup).await
-    }
-
-    async fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
-        let issuer = Issuer::start().await;
-        let silent = RawUpstream::with(|mut conversation| async move { conversation.end().await }).await;
-        let issuers = format!(
-            "[[issuers]]\nname = \"main\"\nissuer = \"{}\"\naudiences = [\"app\"]\nalgorithms = [\"EdDSA\", \"ES256\"]\n\
-             keys = {{ jwks_url = \"{}\" }}\n[[issuers]]\nname = \"dead\"\nissuer = \"https://dead.example\"\n\
-             audiences = [\"app\"]\nkeys = {{ jwks_url = \"http://127.0.0.1:{}/keys\" }}\n",
-            issuer.url(),
-            issuer.jwks_url(),
-            port::free()
-        );
-        let rules = format!(
-            "{ROUTES}\n[apps.dead]\nupstream = \"http://127.0.0.1:{}\"\n[apps.silent]\nupstream = \"{}\"\n\
-             timeout = {{ connect = \"2s\", idle = \"1s\" }}\n",
-            port::free(),
-            silent.url()
-        );
-        let world = change(Setup::of(&rules).issuers(&issuers)).start().await;
-        Self { world, issuer, _silent: silent }
-    }
-
-    fn claims(&self) -> Value {
-        self.issuer.claims("app", NOW)
-    }
-
-    fn refused(self, answer: Answer) -> Provoked {
-        Provoked::Refused(Box::new(self), answer)
-    }
-
-    /// A sign-in with a password of the old system.
-    async fn with_a_password(self) -> Provoked {
-        let body = json!({ "email": "a@b.test", "password": "x" });
-        let answer = self.world.visitor().post("/auth/login/password", &body).await;
-        self.refused(answer)
-    }
-
-    /// One request by nobody.
-    async fn ask(self, request: Request) -> Provoked {
-        let answer = self.world.anonymous().ask(request).await;
-        self.refused(answer)
-    }
-
-    /// `GET target` with this token or key.
-    async fn bearer(self, target: &str, token: &str) -> Provoked {
-        let answer = self.world.bearer(token).get(target).await;
-        self.refused(answer)
-    }
-
-    /// `GET /api/x` with a token of these claims.
-    async fn claiming(self, claims: &Value) -> Provoked {
-        let token = self.issuer.mint(claims);
-        self.bearer("/api/x", &token).await
-    }
-
-    /// The same with one claim other than it should be; null leaves it out.
-    async fn but(self, claim: &str, value: Value) -> Provoked {
-        let mut claims = self.claims();
-        if value.is_null() {
-            claims.as_object_mut().unwrap().remove(claim);
-        } else {
-            claims[claim] = value;
-        }
-        self.claiming(&claims).await
-    }
-
-    /// `GET /api/x` with a token of this header.
-    async fn headed(self, header: &Value) -> Provoked {
-        let token = self.issuer.mint_with(header, &self.claims());
-        self.bearer("/api/x", &token).await
-    }
-
-    /// `GET target` with a good token.
-    async fn with_token(self, target: &str) -> Provoked {
-        let token = self.issuer.mint(&self.claims());
-        self.bearer(target, &token).await
-    }
-
-    /// `GET /api/x` with an API key whose record was changed.
-    async fn with_key(self, change: impl FnOnce(&mut ApiKey)) -> Provoked {
-        let owner = KeyOwner::User(self.world.user("owner@example.com").await.id);
-        let key = self.world.api_key(owner, &[], change).await;
-        self.bearer("/api/x", &key).await
-    }
-
-    /// A signed-in browser asks for `target` after `later`.
-    async fn in_session(self, target: &str, later: &[Duration]) -> Provoked {
-        let mut ada = self.world.browser("ada@example.com").await;
-        for &later in later {
-            assert_eq!(ada.get("/api/x").await.status, 200, "signed in");
-            self.world.advance(later).await;
-        }
-        let answer = ada.get(target).await;
-        self.refused(answer)
-    }
-
-    /// A signed-in browser posts, with these headers and its own CSRF token unless they say otherwise.
-    async fn posting(self, header: (&str, &str)) -> Provoked {
-        let mut ada = self.world.browser("ada@example.com").await;
-        let token = ada.cookie("__Host-doorward_csrf").unwrap().to_owned();
-        let mut request = Request::new("POST", "/api/x").with(header.0, header.1);
-        if request.values("x-csrf-token").is_empty() {
-            request = request.with("X-CSRF-Token", &token);
-        }
-        let answer = ada.ask(request).await;
-        self.refused(answer)
-    }
-
-    /// Writes to the revocation log as a command does, and lets the server read it.
-    async fn revoke(&self, scope: Scope) {
-        let at = self.world.clock.now().wall;
-        let entry = NewRevocation { scope, at, until: None, why: "test".to_owned() };
-        self.world.store().append(Effects::default().with_revocation(entry)).await.unwrap();
-        self.world.gate().follow().await;
-    }
-
-    /// Uses a link `times` times, in the browser that asked for it unless `is_elsewhere`, after `later`.
-    async fn using_a_link(self, times: usize, later: Duration, is_elsewhere: bool) -> Provoked {
-        let mut browser = self.world.visitor();
-        let token = browser.ask_for_link(&self.world.mailbox, "ada@example.com", "/").await;
-        self.world.advance(later).await;
-        let mut user = if is_elsewhere { self.world.visitor() } else { browser };
-        let mut last = None;
-        for _ in 0..times {
-            last = Some(user.post("/auth/login/callback", &json!({ "token": token })).await);
-        }
-        self.refused(last.unwrap())
-    }
-
-    /// `method target` with the key of a user of whose license the vendor says `book`. Where `is_blocked`, their subject
-    /// at the vendor is on the blocklist.
-    async fn with_a_license(method: &str, target: &str, book: Book, is_blocked: bool) -> Provoked {
-        let vendor = Vendor::default();
-        let made = Self::with(|setup| setup.top("license = { issuer = \"main\" }").license(Arc::new(vendor.clone())));
-        let stage = made.await;
-        let user = stage.world.user("owner@example.com").await.id;
-        vendor.book(Holder::User(user), book);
-        if is_blocked {
-            let subject = "subject-of-owner".to_owned();
-            stage.world.store().link_subject(user, subject.clone(), Effects::default()).await.unwrap();
-            stage.revoke(Scope::Subject { issuer: "main".to_owned(), subject }).await;
-        }
-        let key = stage.world.api_key(KeyOwner::User(user), &[], |_| {}).await;
-        let answer = stage.world.bearer(&key).ask(Request::new(method, target)).await;
-        stage.refused(answer)
-    }
-
-    async fn sending_a_link(self, sent: Value) -> Provoked {
-        let answer = self.world.visitor().post("/auth/login/callback", &sent).await;
-        self.refused(answer)
-    }
-}
+use self::stage::{Provoked, Stage, with_webhooks};
+use crate::{
+    door::until,
+    license::Book,
+    webhooks,
+    world::{NOW, Request, Setup, World, json as body, outcome},
+};
 
 /// Makes `reason` happen. No `_`: a new reason without an answer here does not compile.
 async fn provoke(reason: Reason) -> Provoked {
@@ -496,12 +267,6 @@ async fn provoke(reason: Reason) -> Provoked {
     }
 }
 
-/// A stage with licenses of users, and a webhook that tells of them.
-async fn with_webhooks() -> Stage {
-    let secret = format!("license = {{ webhook_secrets = [\"{}\"] }}", webhooks::SECRET);
-    Stage::with(|setup| setup.top(&secret).license(Arc::new(webhooks::Told::default()))).await
-}
-
 /// Members that a body may have.
 const ALWAYS: [&str; 8] = ["type", "title", "status", "error", "reason", "remedy", "retryable", "decision_id"];
 
@@ -559,7 +324,7 @@ fn assert_answer(reason: Reason, answer: &Answer) {
 async fn every_reason_that_can_occur_is_answered_as_the_table_says_and_counted() {
     let (mut refused, mut not_yet) = (0, BTreeSet::new());
     for &reason in Reason::ALL {
-        match provoke(reason).await {
+        match Box::pin(provoke(reason)).await {
             Provoked::Refused(stage, answer) => {
                 assert_answer(reason, &answer);
                 let scrape = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

@@ -2,11 +2,13 @@
 
 mod codes;
 mod crowd;
+mod limits;
 mod links;
 pub(crate) mod magic;
 mod return_to;
 mod sessions;
 mod statistics;
+mod timing;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Codes and links at their limits, and a sign-in whose handler panics.
+//! Codes from mails: who may type them, how often and how long; and a sign-in whose handler panics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,11 +7,103 @@ use doorward_gate::flow::{SubjectAnswer, SubjectDirectory};
 use serde_json::json;
 
 use super::{
-    RULES, SID, confirm, link,
-    magic::{ADA, MINUTE, audited, closed, code, type_code},
+    LOGIN, RULES, SID, confirm, link,
+    magic::{ADA, MINUTE, ask, audited, closed, code, type_code, worked_off},
     set,
 };
-use crate::world::{Setup, outcome};
+use crate::world::{Setup, json as body, outcome};
+
+#[tokio::test]
+async fn the_code_from_the_mail_signs_in_the_browser_that_asked_and_no_other() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    let token = browser.ask_for_link(&world.mailbox, ADA, "/reports?x=1").await;
+    let code = code(&world, ADA);
+    let elsewhere = world.visitor().get(&format!("/auth/login/callback?token={token}")).await;
+    assert!(elsewhere.text().contains("Type the code"), "{}", elsewhere.text());
+
+    let mut other = world.visitor();
+    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "no login cookie");
+    ask(&mut other, "mallory@example.com").await;
+    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "another browser's");
+
+    let typed = format!(" {}", code.to_lowercase().replace('-', " "));
+    let form = format!("code={}", url::form_urlencoded::byte_serialize(typed.as_bytes()).collect::<String>());
+    let done = browser.post_form("/auth/login/code", &form).await;
+    assert_eq!((outcome(&done), done.header("location")), ((303, None), Some("/reports?x=1")));
+    assert_eq!(body(&browser.get("/auth/session").await)["method"], "code");
+    assert_eq!(set(&done, LOGIN).map(|(has_value, _)| has_value), Some(false));
+    let mut again = browser.clone();
+    assert_eq!(outcome(&confirm(&mut again, &token).await), (409, Some("link_reused")), "code and link are one");
+    assert_eq!(outcome(&type_code(&mut again, &code).await), (401, Some("code_invalid")));
+}
+
+#[tokio::test]
+async fn a_code_ends_after_ten_minutes_and_its_link_later() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    let token = browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let code = code(&world, ADA);
+    world.advance(10 * MINUTE).await;
+    assert_eq!(outcome(&type_code(&mut browser, &code).await), (401, Some("code_invalid")));
+    assert_eq!(confirm(&mut browser, &token).await.status, 200);
+}
+
+#[tokio::test]
+async fn five_wrong_codes_are_the_end_whether_or_not_there_is_such_a_user() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut answers = Vec::new();
+    for (n, email) in [ADA, "nobody@example.com"].into_iter().enumerate() {
+        let mut browser = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        ask(&mut browser, email).await;
+        worked_off(&world, n as u64 + 1).await;
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let answer = type_code(&mut browser, "0000-0000").await;
+            let limit = answer.header("ratelimit").map(str::to_owned);
+            let retry = answer.header("retry-after").map(str::to_owned);
+            seen.push((answer.status, answer.header("x-doorward-reason").map(str::to_owned), limit, retry));
+        }
+        answers.push((browser, seen));
+    }
+    assert_eq!(answers[0].1, answers[1].1);
+    let statuses: Vec<u16> = answers[0].1.iter().map(|answer| answer.0).collect();
+    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
+    assert_eq!(answers[0].1[5].2.as_deref(), Some("\"code-browser\";r=0;t=120"));
+    assert_eq!(answers[0].1[5].3.as_deref(), Some("120"));
+    let (browser, _) = &mut answers[0];
+    let right = code(&world, ADA);
+    assert_eq!(outcome(&type_code(browser, &right).await), (429, Some("rate_limited")), "the right one too");
+    world.advance(2 * MINUTE).await;
+    assert_eq!(outcome(&type_code(browser, &right).await), (401, Some("code_invalid")), "the store has counted");
+    // Another mail, another code.
+    browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let right = code(&world, ADA);
+    assert_eq!(type_code(browser, &right).await.status, 200);
+    let limited = audited(&world, "rate.limited").await;
+    assert_eq!(limited.iter().filter(|row| row["limit"] == "code-browser").count(), 2, "{limited:?}");
+}
+
+#[tokio::test]
+async fn guessing_at_once_gains_nothing() {
+    let world = closed().await;
+    world.user(ADA).await;
+    let mut browser = world.visitor();
+    browser.ask_for_link(&world.mailbox, ADA, "/").await;
+    let right = code(&world, ADA);
+    let guesses = (0..40).map(|n| {
+        let mut browser = browser.clone().with("X-Forwarded-For", &format!("203.0.113.{n}"));
+        async move { outcome(&type_code(&mut browser, "0000-0000").await).0 }
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 5);
+    assert_eq!(answers.iter().filter(|status| **status == 429).count(), 35);
+    world.advance(2 * MINUTE).await;
+    assert_eq!(outcome(&type_code(&mut browser, &right).await), (401, Some("code_invalid")));
+}
 
 #[tokio::test]
 async fn with_the_cap_of_ten_minutes_link_and_code_are_over_a_second_later() {

@@ -1,5 +1,5 @@
-//! The step scenarios of `vectors/own/scenarios.json`, and what goes with them: codes, newer links, pending
-//! users, limits, known browsers.
+//! The step scenarios of `vectors/own/scenarios.json`: scanners, buttons pressed at once, newer links, pending users, and
+//! where links and mails go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,11 +19,10 @@ use doorward_gate::flow::{DirectoryFault, SubjectAnswer, SubjectDirectory};
 use doorward_testkit::{neighbour, postgres, wire::Answer};
 use serde_json::{Value, json};
 
-use super::{LOGIN, RULES, SID, confirm, link, links::now, set, statistics};
+use super::{RULES, SID, confirm, link, set};
 use crate::world::{Caller, Request, Setup, World, json as body, outcome};
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
-const KNOWN: &str = "__Host-doorward_known";
 pub(super) const ADA: &str = "ada@example.com";
 
 /// A license provider that knows the subjects of some addresses.
@@ -68,7 +67,7 @@ pub(super) async fn type_code(browser: &mut Caller, code: &str) -> Answer {
     browser.post("/auth/login/code", &json!({ "code": code })).await
 }
 
-async fn ask(browser: &mut Caller, email: &str) -> Answer {
+pub(super) async fn ask(browser: &mut Caller, email: &str) -> Answer {
     browser.post("/auth/login/request-link", &json!({ "email": email })).await
 }
 
@@ -79,7 +78,7 @@ pub(super) async fn audited(world: &World, kind: &str) -> Vec<Value> {
 }
 
 /// Waits until the requests for links so far have been worked off.
-async fn worked_off(world: &World, count: u64) {
+pub(super) async fn worked_off(world: &World, count: u64) {
     crate::door::until("the requests are worked off", || {
         let stats = world.server().sign_in.stats();
         let all =
@@ -168,98 +167,6 @@ async fn scanners_of_all_kinds_burn_nothing_and_get_nothing() {
     assert_eq!(confirm(&mut browser, &token).await.status, 200);
     let sessions = audited(&world, "session.created").await;
     assert_eq!(sessions.len(), 1);
-}
-
-#[tokio::test]
-async fn the_code_from_the_mail_signs_in_the_browser_that_asked_and_no_other() {
-    let world = closed().await;
-    world.user(ADA).await;
-    let mut browser = world.visitor();
-    let token = browser.ask_for_link(&world.mailbox, ADA, "/reports?x=1").await;
-    let code = code(&world, ADA);
-    let elsewhere = world.visitor().get(&format!("/auth/login/callback?token={token}")).await;
-    assert!(elsewhere.text().contains("Type the code"), "{}", elsewhere.text());
-
-    let mut other = world.visitor();
-    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "no login cookie");
-    ask(&mut other, "mallory@example.com").await;
-    assert_eq!(outcome(&type_code(&mut other, &code).await), (401, Some("code_invalid")), "another browser's");
-
-    let typed = format!(" {}", code.to_lowercase().replace('-', " "));
-    let form = format!("code={}", url::form_urlencoded::byte_serialize(typed.as_bytes()).collect::<String>());
-    let done = browser.post_form("/auth/login/code", &form).await;
-    assert_eq!((outcome(&done), done.header("location")), ((303, None), Some("/reports?x=1")));
-    assert_eq!(body(&browser.get("/auth/session").await)["method"], "code");
-    assert_eq!(set(&done, LOGIN).map(|(has_value, _)| has_value), Some(false));
-    let mut again = browser.clone();
-    assert_eq!(outcome(&confirm(&mut again, &token).await), (409, Some("link_reused")), "code and link are one");
-    assert_eq!(outcome(&type_code(&mut again, &code).await), (401, Some("code_invalid")));
-}
-
-#[tokio::test]
-async fn a_code_ends_after_ten_minutes_and_its_link_later() {
-    let world = closed().await;
-    world.user(ADA).await;
-    let mut browser = world.visitor();
-    let token = browser.ask_for_link(&world.mailbox, ADA, "/").await;
-    let code = code(&world, ADA);
-    world.advance(10 * MINUTE).await;
-    assert_eq!(outcome(&type_code(&mut browser, &code).await), (401, Some("code_invalid")));
-    assert_eq!(confirm(&mut browser, &token).await.status, 200);
-}
-
-#[tokio::test]
-async fn five_wrong_codes_are_the_end_whether_or_not_there_is_such_a_user() {
-    let world = closed().await;
-    world.user(ADA).await;
-    let mut answers = Vec::new();
-    for (n, email) in [ADA, "nobody@example.com"].into_iter().enumerate() {
-        let mut browser = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
-        ask(&mut browser, email).await;
-        worked_off(&world, n as u64 + 1).await;
-        let mut seen = Vec::new();
-        for _ in 0..6 {
-            let answer = type_code(&mut browser, "0000-0000").await;
-            let limit = answer.header("ratelimit").map(str::to_owned);
-            let retry = answer.header("retry-after").map(str::to_owned);
-            seen.push((answer.status, answer.header("x-doorward-reason").map(str::to_owned), limit, retry));
-        }
-        answers.push((browser, seen));
-    }
-    assert_eq!(answers[0].1, answers[1].1);
-    let statuses: Vec<u16> = answers[0].1.iter().map(|answer| answer.0).collect();
-    assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
-    assert_eq!(answers[0].1[5].2.as_deref(), Some("\"code-browser\";r=0;t=120"));
-    assert_eq!(answers[0].1[5].3.as_deref(), Some("120"));
-    let (browser, _) = &mut answers[0];
-    let right = code(&world, ADA);
-    assert_eq!(outcome(&type_code(browser, &right).await), (429, Some("rate_limited")), "the right one too");
-    world.advance(2 * MINUTE).await;
-    assert_eq!(outcome(&type_code(browser, &right).await), (401, Some("code_invalid")), "the store has counted");
-    // Another mail, another code.
-    browser.ask_for_link(&world.mailbox, ADA, "/").await;
-    let right = code(&world, ADA);
-    assert_eq!(type_code(browser, &right).await.status, 200);
-    let limited = audited(&world, "rate.limited").await;
-    assert_eq!(limited.iter().filter(|row| row["limit"] == "code-browser").count(), 2, "{limited:?}");
-}
-
-#[tokio::test]
-async fn guessing_at_once_gains_nothing() {
-    let world = closed().await;
-    world.user(ADA).await;
-    let mut browser = world.visitor();
-    browser.ask_for_link(&world.mailbox, ADA, "/").await;
-    let right = code(&world, ADA);
-    let guesses = (0..40).map(|n| {
-        let mut browser = browser.clone().with("X-Forwarded-For", &format!("203.0.113.{n}"));
-        async move { outcome(&type_code(&mut browser, "0000-0000").await).0 }
-    });
-    let answers = futures_util::future::join_all(guesses).await;
-    assert_eq!(answers.iter().filter(|status| **status == 401).count(), 5);
-    assert_eq!(answers.iter().filter(|status| **status == 429).count(), 35);
-    world.advance(2 * MINUTE).await;
-    assert_eq!(outcome(&type_code(&mut browser, &right).await), (401, Some("code_invalid")));
 }
 
 /// Presses the button a hundred times at once; how each answered.
@@ -370,110 +277,6 @@ async fn a_pending_user_is_promoted_with_the_first_sign_in_or_stopped_by_a_misma
 }
 
 #[tokio::test]
-async fn a_flood_for_one_address_keeps_nobody_out_who_has_signed_in_before() {
-    let world = closed().await;
-    world.user(ADA).await;
-    let mut ada = world.visitor();
-    let token = ada.ask_for_link(&world.mailbox, ADA, "/").await;
-    let done = confirm(&mut ada, &token).await;
-    assert_eq!(set(&done, KNOWN), Some((true, "Path=/; Max-Age=7776000; HttpOnly; Secure; SameSite=Lax".to_owned())));
-    assert!(!ada.cookie(KNOWN).unwrap().contains("ada"));
-    ada.post("/auth/logout", &json!({})).await;
-    assert!(ada.cookie(KNOWN).is_some(), "it outlives the session");
-
-    for n in 0..100 {
-        let mut stranger = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
-        assert_eq!(ask(&mut stranger, ADA).await.text(), r#"{"ok":true}"#);
-    }
-    worked_off(&world, 101).await;
-    let mailed = || world.server().sign_in.stats().mailed;
-    assert_eq!(mailed(), 5, "one was her own");
-    // Also behind the address whose own budget is spent.
-    for _ in 0..5 {
-        let token = ada.ask_for_link(&world.mailbox, ADA, "/").await;
-        assert_eq!(confirm(&mut ada, &token).await.status, 200);
-        ada.post("/auth/logout", &json!({})).await;
-    }
-    ask(&mut ada, ADA).await;
-    worked_off(&world, 107).await;
-    assert_eq!(mailed(), 10, "this budget has an end as well, and signing in does not start it anew");
-    // It is hers alone: in a browser that is known for another address it counts for nothing.
-    world.user("bob@example.com").await;
-    for _ in 0..3 {
-        ask(&mut ada.clone(), "bob@example.com").await;
-    }
-    worked_off(&world, 110).await;
-    assert_eq!(mailed(), 12, "three a minute for her network, the first of which was hers");
-    let rows = audited(&world, "rate.limited").await;
-    assert!(rows.iter().any(|row| row["limit"] == "link-address" && row["address_hash"].is_string()), "{rows:?}");
-    assert!(rows.len() <= 4, "throttled: {rows:?}");
-    assert!(rows.iter().all(|row| !row.to_string().contains("ada@")), "{rows:?}");
-}
-
-#[tokio::test]
-async fn a_slash_64_is_one_client_and_forwarding_headers_of_strangers_are_nothing() {
-    let world = closed().await;
-    let mut count = 0;
-    let mut limited = async |from: &str, world: &World| {
-        count += 1;
-        let mut caller = world.visitor().with("X-Forwarded-For", from);
-        ask(&mut caller, &format!("user{count}@example.com")).await;
-        worked_off(world, count).await;
-        world.server().sign_in.stats().limited
-    };
-    for n in 0..20 {
-        limited(&format!("2001:db8:1:2:{n:x}::{n:x}"), &world).await;
-    }
-    assert_eq!(limited("2001:db8:1:2:ffff::1", &world).await, 18);
-    assert_eq!(limited("2001:db8:1:3::1", &world).await, 18, "the next network is another client");
-    world.stop().await;
-
-    let world = Setup::of(RULES).login("response_floor = \"0s\"").listen("trusted_proxies = []").start().await;
-    let junk = json!({ "token": "a.b.c" });
-    let mut seen = Vec::new();
-    for n in 0..12 {
-        let mut stranger = world.visitor().with("X-Forwarded-For", &format!("203.0.113.{n}"));
-        seen.push(stranger.post("/auth/login/callback", &junk).await);
-    }
-    let statuses: Vec<u16> = seen.iter().map(|answer| answer.status).collect();
-    assert_eq!(statuses, [vec![401; 10], vec![429; 2]].concat());
-    let budget = |n: usize| (seen[n].header("ratelimit-policy"), seen[n].header("ratelimit"));
-    assert_eq!(budget(0), (Some("\"callback\";q=10;w=60"), Some("\"callback\";r=9;t=6")));
-    assert_eq!(budget(10), (Some("\"callback\";q=10;w=60"), Some("\"callback\";r=0;t=6")));
-    assert_eq!((outcome(&seen[10]), seen[10].header("retry-after")), ((429, Some("rate_limited")), Some("6")));
-}
-
-#[tokio::test]
-async fn junk_from_one_network_keeps_no_holder_of_a_link_out() {
-    let world = World::start(RULES).await;
-    let (mut browser, token) = link(&world, ADA).await;
-    for _ in 0..12 {
-        world.visitor().post("/auth/login/callback", &json!({ "token": "a.b.c" })).await;
-    }
-    assert_eq!(confirm(&mut browser, &token).await.status, 200);
-}
-
-#[tokio::test]
-async fn made_up_session_cookies_meet_a_limit_that_known_ones_do_not() {
-    let world = World::start(RULES).await;
-    let mut ada = world.browser(ADA).await;
-    assert_eq!(ada.get("/x").await.status, 200);
-    let mut statuses = BTreeMap::new();
-    for n in 0..130 {
-        let made_up = format!("{SID}={:0>43}", format!("{n}A").replace('A', "A"));
-        let answer = world.anonymous().with("Cookie", &made_up).get("/x").await;
-        *statuses.entry(outcome(&answer).1.map(str::to_owned)).or_insert(0) += 1;
-    }
-    let count = |code: &str| statuses.get(&Some(code.to_owned())).copied().unwrap_or(0);
-    assert_eq!((count("session_unknown"), count("rate_limited")), (120, 10), "{statuses:?}");
-    let unclear =
-        world.anonymous().with("Cookie", &format!("{SID}={}", "B".repeat(42) + "A")).get("/auth/session").await;
-    assert_eq!(outcome(&unclear), (429, Some("rate_limited")), "cannot tell is not nobody");
-    assert_eq!(unclear.header("ratelimit-policy"), Some("\"unknown-credential\";q=120;w=60"));
-    assert_eq!(ada.get("/x").await.status, 200);
-}
-
-#[tokio::test]
 async fn odd_addresses_get_one_mail_at_most_and_only_to_themselves() {
     let world = World::start(RULES).await;
     let long = format!("{}@example.com", "a".repeat(300));
@@ -571,57 +374,4 @@ async fn somebody_else_who_is_signed_in_is_asked_first() {
     assert_ne!(bob.cookie(SID), before.cookie(SID));
     assert_eq!(body(&bob.get("/auth/session").await)["user"]["email"], ADA);
     assert_eq!(before.clone().get("/x").await.status, 401, "the old session has ended");
-}
-
-#[tokio::test]
-async fn nobody_can_time_whether_an_address_is_known() {
-    const PAIRS: usize = 1000;
-    // The floor is off: what is measured is the work.
-    let world = closed().await;
-    for n in 0..8 {
-        world.user(&format!("known{n}@example.com")).await;
-    }
-    let mut series: [Vec<f64>; 2] = Default::default();
-    for n in 0..PAIRS {
-        // Interleaved, each first as often as second; from clients and to addresses within their limits and over
-        // them, in both series alike.
-        for kind in [n % 2, 1 - n % 2] {
-            let name = if kind == 0 { "known" } else { "other" };
-            let email = format!("{name}{}@example.com", n % 8);
-            let mut browser = world.visitor().with("X-Forwarded-For", &format!("10.{}.{}.{kind}", n / 200, n % 200));
-            let started = now();
-            let answer = ask(&mut browser, &email).await;
-            series[kind].push(started.elapsed().as_secs_f64() * 1e3);
-            assert_eq!(answer.status, 200);
-        }
-    }
-    let [known, unknown] = &series;
-    let superiority = statistics::superiority(known, unknown);
-    let z = statistics::z(superiority, PAIRS, PAIRS);
-    let apart = statistics::median(known) - statistics::median(unknown);
-    eprintln!(
-        "FIGURE known against unknown: P(known > unknown) = {superiority:.3}, z = {z:.1}, medians {apart:.3} ms apart"
-    );
-    assert!((0.44..=0.56).contains(&superiority), "{superiority} z {z}");
-    assert!(apart.abs() < 0.5, "{apart} ms");
-}
-
-#[tokio::test]
-async fn twenty_tries_of_each_kind_behind_the_floor_spread_by_less_than_fifty_milliseconds() {
-    let world = Setup::of(RULES).login("response_floor = \"250ms\"").start().await;
-    world.user(ADA).await;
-    let mut series: [Vec<f64>; 2] = Default::default();
-    for n in 0..20 {
-        for kind in [n % 2, 1 - n % 2] {
-            let email = if kind == 0 { ADA } else { "nobody@example.com" };
-            let mut browser = world.visitor().with("X-Forwarded-For", &format!("10.0.{n}.{kind}"));
-            let started = now();
-            ask(&mut browser, email).await;
-            series[kind].push(started.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    for times in &series {
-        assert!(times.iter().all(|took| *took >= 250.0), "{times:?}");
-        assert!(statistics::deviation(times) < 50.0, "{times:?}");
-    }
 }
