@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// Longest wait for bytes; a test that needs longer has hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A raw connection.
 pub struct Wire<T = TcpStream> {

@@ -90,7 +90,7 @@ impl Drop for Door {
 
 /// Waits, with a bound, until `condition` holds.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..2_000 {
+    for _ in 0..6_000 {
         if condition() {
             return;
         }

@@ -29,6 +29,7 @@ use std::{
 };
 
 use doorward_testkit::{
+    folder,
     mail::MailSink,
     port,
     process::Process,
@@ -38,7 +39,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for something that has no bound of its own.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration, and the executable run in it.
 struct Installation {
@@ -49,7 +50,7 @@ struct Installation {
 impl Installation {
     /// `rest` follows after the addresses.
     fn with(rest: &str) -> Self {
-        let this = Self { dir: tempfile::tempdir().unwrap(), port: port::free() };
+        let this = Self { dir: folder::quick(), port: port::free() };
         this.configure(rest);
         this
     }

@@ -28,7 +28,7 @@ pub struct Stage {
     settings: fn(&mut Setup),
     subject: Option<Subject>,
     findings: Vec<String>,
-    /// Whether some of the findings is more than that something took too long.
+    /// Whether some of the findings is more than that there was too little time.
     is_wrong: bool,
     slowest_known: Duration,
     folder: TempDir,
@@ -52,8 +52,8 @@ impl Stage {
 
     pub(super) fn into_score(self, id: String) -> Score {
         let fetches = self.issuer.hits();
-        let is_late_only = !self.findings.is_empty() && !self.is_wrong;
-        Score { id, findings: self.findings, is_late_only, fetches, slowest_known: self.slowest_known }
+        let is_excusable = !self.findings.is_empty() && !self.is_wrong;
+        Score { id, findings: self.findings, is_excusable, fetches, slowest_known: self.slowest_known }
     }
 
     /// Another issuer, with keys of this kind; before the verifier starts.
@@ -143,6 +143,15 @@ impl Stage {
         self.note(what);
     }
 
+    /// Writes a wrong verdict down. Who could not say, or said nothing, may have had too little of the machine.
+    pub(super) fn find_verdict(&mut self, what: &str, verdict: &Verdict) {
+        let finding = format!("{what}: {}", said(verdict));
+        match verdict {
+            Verdict::Accepted | Verdict::Refused(_) => self.find(finding),
+            Verdict::Unavailable(_) | Verdict::Silent => self.find_late(finding),
+        }
+    }
+
     /// Writes down that something took too long, which may be the machine's fault.
     pub(super) fn find_late(&mut self, what: String) {
         self.note(what);
@@ -159,7 +168,7 @@ impl Stage {
     pub(super) async fn accepts(&mut self, what: &str, token: &str) {
         let (verdict, took) = self.ask(token).await;
         if verdict != Verdict::Accepted {
-            self.find(format!("{what}: {}", said(&verdict)));
+            self.find_verdict(what, &verdict);
         } else if took > AT_LAST {
             self.find_late(format!("{what}: accepted after {:.1} s", took.as_secs_f64()));
         }
@@ -174,7 +183,7 @@ impl Stage {
     pub(super) fn knew(&mut self, what: &str, verdict: &Verdict, took: Duration) {
         self.slowest_known = self.slowest_known.max(took);
         if *verdict != Verdict::Accepted {
-            self.find(format!("{what}: {}", said(verdict)));
+            self.find_verdict(what, verdict);
         } else if took > PROMPT {
             self.find_late(format!("{what}: waited {:.1} s", took.as_secs_f64()));
         }
@@ -184,7 +193,7 @@ impl Stage {
     pub(super) async fn refuses(&mut self, what: &str, token: &str) {
         let (verdict, took) = self.ask(token).await;
         if !matches!(verdict, Verdict::Refused(_)) {
-            self.find(format!("{what}: {}", said(&verdict)));
+            self.find_verdict(what, &verdict);
         } else if took > AT_LAST {
             self.find_late(format!("{what}: refused after {:.1} s", took.as_secs_f64()));
         }
@@ -194,7 +203,7 @@ impl Stage {
     pub(super) async fn denies(&mut self, what: &str, token: &str) {
         let (verdict, _) = self.ask(token).await;
         if matches!(verdict, Verdict::Accepted | Verdict::Silent) {
-            self.find(format!("{what}: {}", said(&verdict)));
+            self.find_verdict(what, &verdict);
         }
     }
 
@@ -206,7 +215,7 @@ impl Stage {
 
     pub(super) fn could_not_say(&mut self, what: &str, verdict: &Verdict, took: Duration) {
         if !matches!(verdict, Verdict::Unavailable(_)) {
-            self.find(format!("{what}: {}", said(verdict)));
+            self.find_verdict(what, verdict);
         } else if took > AT_LAST {
             self.find_late(format!("{what}: unavailable after {:.1} s", took.as_secs_f64()));
         }

@@ -46,7 +46,7 @@ use doorward_gate::{
     mail::{Mailbox, Mailer},
 };
 use doorward_store::{CreateUser, Store};
-use doorward_testkit::{issuer::Issuer, upstream::RawUpstream};
+use doorward_testkit::{folder, issuer::Issuer, upstream::RawUpstream};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ pub(crate) const NOW: i64 = 1_800_000_000;
 /// The host of the public URL.
 pub(crate) const HOST: &str = "app.example";
 /// Longest wait for something that happens in the background.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `[jobs]` with these lines; all others are off. A clock that is moved by days would make them do what no test has asked
 /// for.
@@ -195,7 +195,7 @@ impl Setup {
 
     /// Starts the server and waits until its store and key ring are there.
     pub(crate) async fn start(self) -> World {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = folder::quick();
         let app = raw_echo().await;
         let issuer = Issuer::start().await;
         let text = self.toml(dir.path(), &app, &issuer);
@@ -335,6 +335,12 @@ impl World {
         until("the key ring is loaded", || running.server.gate.csrf_keys().is_some()).await;
         running.server.gate.follow().await;
         running
+    }
+
+    /// Writes the configuration, as `change` makes it, and has it read as SIGHUP does.
+    pub(crate) fn reload(&self, change: impl FnOnce(&str) -> String) {
+        std::fs::write(self.dir.path().join("doorward.toml"), change(&self.text)).unwrap();
+        self.running.reload().unwrap();
     }
 
     /// A program without a credential that asks another server.

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{a_second, plain};
 use crate::{
     issuer::{Etag, Fault, Issuer, Rotation, control::now},
-    scoreboard::{Case, Play, Stage, Verdict, stage::said},
+    scoreboard::{Case, Play, Stage, Verdict},
 };
 
 const GROUP: &str = "Answers that are wrong";
@@ -58,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
                     stage.knew("a known key meanwhile", &verdict, took);
                 }
                 if verdict != Verdict::Accepted {
-                    stage.find(format!("new key: {}", said(&verdict)));
+                    stage.find_verdict("new key", &verdict);
                 }
                 stage.fetches_at_most(2, since);
             })
@@ -80,7 +80,7 @@ pub(super) fn cases() -> Vec<Case> {
                     stage.issuer.rotate(Rotation::Overlap);
                     let new = stage.token();
                     if let (verdict @ (Verdict::Refused(_) | Verdict::Silent), _) = stage.ask(&new).await {
-                        stage.find(format!("new key: {}", said(&verdict)));
+                        stage.find_verdict("new key", &verdict);
                     }
                 })
             },
@@ -152,7 +152,7 @@ pub(super) fn cases() -> Vec<Case> {
                     for _ in 0..5 {
                         let token = stage.token();
                         if let (verdict @ Verdict::Refused(_), _) = stage.ask(&token).await {
-                            stage.find(format!("the new key, under the old set: {}", said(&verdict)));
+                            stage.find_verdict("the new key, under the old set", &verdict);
                         }
                         sleep(Duration::from_millis(300)).await;
                     }

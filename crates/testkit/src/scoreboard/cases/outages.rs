@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{a_second, defaults, plain};
 use crate::{
     issuer::{Fault, Forgery, Rotation, control::now},
-    scoreboard::{Case, Setup, Stage, Verdict, stage::said},
+    scoreboard::{Case, Setup, Stage, Verdict},
 };
 
 const GROUP: &str = "Outages and floods";
@@ -106,7 +106,7 @@ pub(super) fn cases() -> Vec<Case> {
                     let tokens: Vec<_> = (0..200).map(|_| stage.token()).collect();
                     for (verdict, _) in join_all(tokens.iter().map(|token| stage.ask(token))).await {
                         if verdict != Verdict::Accepted {
-                            stage.find(format!("one of the herd: {}", said(&verdict)));
+                            stage.find_verdict("one of the herd", &verdict);
                         }
                     }
                     stage.fetches_at_most(1, 0);
@@ -190,7 +190,7 @@ pub(super) fn cases() -> Vec<Case> {
                     stage.issuer.rotate(Rotation::Overlap);
                     let token = stage.token();
                     if let (verdict @ (Verdict::Refused(_) | Verdict::Silent), _) = stage.ask(&token).await {
-                        stage.find(format!("the new key: {}", said(&verdict)));
+                        stage.find_verdict("the new key", &verdict);
                     }
                 })
             },
@@ -226,7 +226,7 @@ async fn flood(stage: &mut Stage, forgery: fn(usize) -> Forgery) {
     let (forged, good): (Vec<_>, _) = join(flood.collect(), good).await;
     for verdict in forged {
         if matches!(verdict, Verdict::Accepted | Verdict::Silent) {
-            stage.find(format!("a forged token: {}", said(&verdict)));
+            stage.find_verdict("a forged token", &verdict);
         }
     }
     for (verdict, took) in good {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{a_second, defaults, plain};
 use crate::{
     issuer::{Algorithm, Poison, Rotation, control::now},
-    scoreboard::{Case, Play, Setup, Verdict, stage::said},
+    scoreboard::{Case, Play, Setup, Verdict},
 };
 
 const GROUP: &str = "Keys that change";
@@ -56,7 +56,7 @@ pub(super) fn cases() -> Vec<Case> {
                 let verdicts = join_all(tokens.iter().map(|token| stage.ask(token))).await;
                 for (verdict, _) in verdicts {
                     if verdict != Verdict::Accepted {
-                        stage.find(format!("one of the herd: {}", said(&verdict)));
+                        stage.find_verdict("one of the herd", &verdict);
                     }
                 }
                 stage.fetches_at_most(1, since);
@@ -76,7 +76,7 @@ pub(super) fn cases() -> Vec<Case> {
                         stage.issuer.rotate(Rotation::Abrupt);
                         let token = stage.token();
                         if let (verdict @ Verdict::Refused(_), _) = stage.ask(&token).await {
-                            stage.find(format!("{what}: {}", said(&verdict)));
+                            stage.find_verdict(what, &verdict);
                         }
                     }
                     stage.fetches_at_most(2, since);
@@ -142,7 +142,7 @@ pub(super) fn cases() -> Vec<Case> {
                 stage.warm().await;
                 let token = stage.issuer.mint_with(&json!({"kid": null}), &stage.issuer.claims("app", now()));
                 if let (verdict @ (Verdict::Unavailable(_) | Verdict::Silent), _) = stage.ask(&token).await {
-                    stage.find(format!("no kid: {}", said(&verdict)));
+                    stage.find_verdict("no kid", &verdict);
                 }
             })
         }),
