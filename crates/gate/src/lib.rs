@@ -5,6 +5,7 @@
 pub mod assertion;
 #[cfg(feature = "axum")]
 pub mod axum;
+mod behind;
 pub mod blocklist;
 pub mod clock;
 pub mod external;

@@ -38,27 +38,46 @@ impl Gate {
     /// Follows the revocation log and writes touches until the future is dropped or `stop` completes;
     /// then writes what is still queued.
     pub async fn run(&self, mut task: GateTask, stop: impl Future<Output = ()>) {
+        // Apart: while the store takes its time to write, the log goes on being read.
+        tokio::select! {
+            () = self.keep_books(&mut task, stop) => {}
+            () = self.follow_for_ever() => {}
+        }
+    }
+
+    /// Reads the log at each poll, and whenever there is reason to.
+    async fn follow_for_ever(&self) {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changed = self.store().changed();
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {}
+                Ok(()) = changed.changed() => {}
+                () = self.inner().behind.wanted() => {}
+            }
+            self.follow().await;
+        }
+    }
+
+    /// Writes touches and forgets what is over until `stop` completes; then writes what is still queued.
+    async fn keep_books(&self, task: &mut GateTask, stop: impl Future<Output = ()>) {
         let mut flush = tokio::time::interval(FLUSH);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut changed = self.store().changed();
         let mut stop = std::pin::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
-                _ = poll.tick() => self.follow().await,
-                Ok(()) = changed.changed() => self.follow().await,
-                _ = flush.tick() => self.write_touches(&mut task).await,
+                _ = flush.tick() => self.write_touches(task).await,
                 _ = sweep.tick() => {
                     self.inner().revoked.sweep(self.clock().now());
                     self.keep_highest_time(false).await;
                 }
             }
         }
-        self.write_touches(&mut task).await;
+        self.write_touches(task).await;
         self.keep_highest_time(true).await;
     }
 
@@ -91,6 +110,7 @@ impl Gate {
                 Ok(entries) => entries,
                 Err(error) => {
                     inner.observer.fault(Fault::RevocationTail(&error.to_string()));
+                    inner.behind.failed();
                     return;
                 }
             };
@@ -115,9 +135,11 @@ impl Gate {
             // Behind is behind: until the end is reached the state counts as the age that it has.
             if is_last {
                 inner.revoked.caught_up(now);
+                inner.behind.caught_up();
                 return;
             }
         }
+        inner.behind.went_on();
     }
 
     /// Writes what is queued, in batches; bounded by the queue's length.

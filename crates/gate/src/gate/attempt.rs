@@ -112,6 +112,13 @@ impl Gate {
             Ok(Step::Need(need)) => return Step::Need(need),
             Err(denial) => Err(denial),
         };
+        // A state that is only late says nothing yet. Whether it still is, is not asked here: it may have been read anew since.
+        if outcome.as_ref().is_err_and(|denial| denial.reason == Reason::SharedUnavailable)
+            && !loaded.has_waited
+            && !self.0.behind.is_hopeless()
+        {
+            return Step::Need(Need::Log);
+        }
         if let (Ok(_), Caller::Session(entry)) = (&outcome, &caller) {
             self.touch(entry, now);
         }

@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct Loaded {
     /// The record of the credential, or the verdict on it.
     pub(super) credential: Option<LoadedCredential>,
+    /// Whether the revocation log was waited for.
+    pub(super) has_waited: bool,
     /// What the external set says of the subject of a token.
     pub(super) listed: Option<External>,
     /// What is known of the license.
@@ -52,6 +54,8 @@ pub(super) enum Need {
     Legacy(TokenHash, Box<Claims>),
     /// What an external set says of the subject of this verified token.
     Listed(Arc<VerifiedToken>, Asked),
+    /// That the revocation log is read again.
+    Log,
     License(Licenses, Box<license::Asked>),
     LicenseListed(Asked),
 }
@@ -76,6 +80,13 @@ impl Gate {
                     Ok(()) => self.load_key(hash).await,
                     Err(denial) => Err(denial),
                 })
+            }
+            Need::Log => {
+                self.catch_up().await;
+                loaded.has_waited = true;
+                // A record may have changed while this waited; a verdict on a token holds for its time.
+                loaded.credential.take_if(|credential| !matches!(credential, LoadedCredential::Token(_)));
+                return;
             }
             Need::License(licenses, asked) => {
                 loaded.license = Some(licenses.load(&asked, self.is_fresh(self.0.clock.now())).await);

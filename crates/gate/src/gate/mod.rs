@@ -35,6 +35,7 @@ use self::{
     load::{Loaded, Need},
 };
 use crate::{
+    behind::Behind,
     clock::Clock,
     external::ExternalSet,
     issuer::Issuers,
@@ -48,9 +49,9 @@ use crate::{
     window::WindowState,
 };
 
-/// What one decision may have to wait for: its credential's record or verdict, the external set, the license, and the
-/// external set about its subject.
-const NEEDS: usize = 4;
+/// What one decision may have to wait for: its credential's record or verdict, the external set, the revocation log and
+/// then the record anew, the license, and the external set about its subject.
+const NEEDS: usize = 6;
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
@@ -104,6 +105,7 @@ pub(crate) struct Inner {
     /// Look-ups in vain, by client.
     unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
+    pub(crate) behind: Behind,
     pub(crate) external: ArcSwapOption<ExternalSet>,
     pub(crate) licenses: ArcSwapOption<Desk>,
     pub(crate) highest: Highest,
@@ -174,6 +176,7 @@ impl Gate {
             store: parts.store,
             records: Records::new(parts.cache_capacity),
             revoked: Revoked::default(),
+            behind: Behind::default(),
             external: ArcSwapOption::empty(),
             licenses: ArcSwapOption::empty(),
             highest: Highest::default(),

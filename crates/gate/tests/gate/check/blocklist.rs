@@ -19,6 +19,7 @@ use doorward_core::{
 use doorward_gate::{
     blocklist::Block,
     external::{Asked as Answer, BlockedSubjects},
+    gate::Checked,
     issuer::{IssuerConfig, Issuers, KeySource},
 };
 use doorward_testkit::issuer::Issuer;
@@ -159,6 +160,19 @@ async fn an_entry_that_would_protect_nobody_is_refused() {
     }
     assert_eq!(world.house.store.last_revocation().await, Ok(0));
     assert!(Scope::token("main", "").is_none() && Scope::subject("main", &"x".repeat(513)).is_none());
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_log_that_could_not_be_read_twice() {
+    let world = World::of(vec![rule("/*", BEARER)]).await;
+    let request = world.token("1", "ada");
+    assert_eq!(world.house.ask(&request).await, Ok(()));
+    world.house.store.close().await;
+    for _ in 0..2 {
+        world.house.advance(Duration::from_secs(2)).await;
+    }
+    let Checked::Ready(decision) = world.house.check(&request) else { panic!("it waits") };
+    assert_eq!(decision.outcome.unwrap_err().reason, Reason::SharedUnavailable);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use doorward_core::{effects::Effects, reason::Reason, revocation::Scope};
-use doorward_store::Store;
+use doorward_store::{Store, StoreOptions};
 
 use super::house::{Asked, House, SESSION, rule};
 
@@ -50,4 +50,94 @@ async fn a_log_that_cannot_be_read_ages_and_says_so() {
     house.advance(Duration::from_millis(1)).await;
     assert!(!house.gate.is_fresh(house.clock.now()));
     assert_eq!(house.seen.lock().unwrap().faults.len(), 2);
+}
+
+/// Longer than the state may be old.
+const PAUSE: Duration = Duration::from_secs(3600);
+/// How long somebody waits for the log, and a little more.
+const WAITED: Duration = Duration::from_millis(1100);
+
+#[tokio::test]
+async fn after_a_pause_of_the_machine_requests_wait_for_the_log_and_hear_what_it_says() {
+    let mut house = House::of(vec![rule("/*", SESSION)]).await;
+    let (ada, bob) = (house.user("ada@example.com").await, house.user("bob@example.com").await);
+    let ((adas, _), (bobs, ended)) = (house.signed_in(&ada).await, house.signed_in(&bob).await);
+    let [adas, bobs] = [adas, bobs].map(|token| Asked::get("/x").session(&token));
+    for request in [&adas, &bobs] {
+        assert_eq!(house.ask(request).await, Ok(()));
+    }
+    let (gate, task) = (house.gate.clone(), house.task.take().unwrap());
+    let running = tokio::spawn(async move { gate.run(task, std::future::pending()).await });
+    for _ in 0..20 {
+        // Nobody has run meanwhile, and requests come before the tail.
+        house.clock.advance(PAUSE / 100);
+        let (one, two) = tokio::join!(house.ask(&adas), house.ask(&adas));
+        assert_eq!((one, two), (Ok(()), Ok(())));
+    }
+    house.revoke(Scope::Session { id: ended.id }).await;
+    house.clock.advance(PAUSE / 100);
+    let (one, two) = tokio::join!(house.ask(&bobs), house.ask(&adas));
+    assert_eq!((one, two), (Err(Reason::SessionRevoked), Ok(())));
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_somebody_has_waited_for_the_log_in_vain_nobody_waits_until_it_is_read_again() {
+    let house = House::of(vec![rule("/*", SESSION)]).await;
+    let ada = house.user("ada@example.com").await;
+    let (token, _) = house.signed_in(&ada).await;
+    let request = Asked::get("/x").session(&token);
+    assert_eq!(house.ask(&request).await, Ok(()));
+    #[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
+    let timed = async || {
+        let began = tokio::time::Instant::now();
+        (house.ask(&request).await, began.elapsed())
+    };
+    // Nobody reads it: the gate does not run.
+    house.clock.advance(Duration::from_secs(3));
+    let (verdict, took) = timed().await;
+    assert_eq!(verdict, Err(Reason::SharedUnavailable));
+    assert!((Duration::from_secs(1)..WAITED).contains(&took), "{took:?}");
+    for _ in 0..10 {
+        assert_eq!(timed().await, (Err(Reason::SharedUnavailable), Duration::ZERO));
+    }
+    house.gate.follow().await;
+    assert_eq!(timed().await, (Ok(()), Duration::ZERO));
+    house.clock.advance(Duration::from_secs(3));
+    let (verdict, took) = timed().await;
+    assert_eq!(verdict, Err(Reason::SharedUnavailable));
+    assert!((Duration::from_secs(1)..WAITED).contains(&took), "there is hope again: {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_waits_for_somebody_else_does_not_hold_up_the_reading_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open("sqlite:doorward.db", StoreOptions::new(folder.path(), [7; 32])).unwrap();
+    store.wait_ready(Duration::from_secs(10)).await.unwrap();
+    let mut house = House::unread(store, vec![rule("/*", SESSION)]);
+    house.gate.follow().await;
+    let ada = house.user("ada@example.com").await;
+    let (token, session) = house.signed_in(&ada).await;
+    // Used a good while after the sign-in, so the gate has a touch to write as soon as it runs.
+    house.advance(Duration::from_secs(120)).await;
+    assert_eq!(house.ask(&Asked::get("/x").session(&token)).await, Ok(()));
+    let other = rusqlite::Connection::open(folder.path().join("doorward.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (gate, task) = (house.gate.clone(), house.task.take().unwrap());
+    let running = tokio::spawn(async move { gate.run(task, std::future::pending()).await });
+    // The write waits four seconds for the other one before it gives up.
+    for _ in 0..5 {
+        house.clock.advance(Duration::from_secs(3));
+        let fresh = async || house.gate.is_fresh(house.clock.now());
+        let within = tokio::time::timeout(Duration::from_secs(3), async {
+            while !fresh().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        within.await.expect("the log was read");
+    }
+    let (known, _) = house.store.session(token.hash()).await.unwrap().unwrap();
+    assert_eq!(known.last_used_at, session.last_used_at, "nothing could be written meanwhile");
+    other.execute_batch("COMMIT").unwrap();
+    running.abort();
 }

@@ -23,7 +23,7 @@ use super::{Installation, PATIENCE, all, reason, until};
 /// Requests to the executable; ten thousand are asked of the gate itself, in its own tests.
 const REQUESTS: usize = 1000;
 
-fn rest(app: &EchoApp, issuer: &Issuer, keys: &str) -> String {
+pub(super) fn rest(app: &EchoApp, issuer: &Issuer, keys: &str) -> String {
     let (app, issuer) = (app.url(), issuer.url());
     format!(
         "[apps.web]\nupstream = \"{app}\"\n[[rules]]\npath = \"/api/*\"\nallow = [\"bearer\"]\napp = \"web\"\n\
@@ -31,7 +31,7 @@ fn rest(app: &EchoApp, issuer: &Issuer, keys: &str) -> String {
     )
 }
 
-fn bearer(issuer: &Issuer) -> String {
+pub(super) fn bearer(issuer: &Issuer) -> String {
     let now = doorward_gate::clock::Clock::system().now().wall.as_secs();
     format!("Authorization: Bearer {}\r\n", issuer.mint(&issuer.claims("app", now)))
 }

@@ -1,0 +1,94 @@
+//! SIGHUP while requests run and keys change: no good token is refused, and an issuer that is gone is gone with the answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use doorward_testkit::{
+    issuer::{Issuer, Rotation},
+    process::{Process, Signal},
+    upstream::EchoApp,
+};
+use tokio::task::JoinSet;
+
+use super::{
+    Installation, PATIENCE,
+    issuer_keys::{bearer, rest},
+    reason,
+};
+
+/// Times that the file changes.
+const ROUNDS: u64 = 12;
+/// Callers that ask all the time, with this pause: other tests need the machine as well.
+const CALLERS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Sends SIGHUP and waits for the answer: the line in the log of the policy with this version.
+async fn reload(server: &mut Process, version: u64) {
+    server.signal(Signal::HUP);
+    let taken = format!("version={version}");
+    let is_it = |line: &str| (line.contains("took the new configuration") && line.contains(&taken)).then_some(());
+    server.line(PATIENCE, is_it).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_while_keys_rotate_refuse_no_good_token_and_admit_none_of_a_removed_issuer() {
+    let (app, stays, goes) = (EchoApp::start().await, Issuer::start().await, Issuer::start().await);
+    let keys = format!("jwks_url = \"{}\", min_interval = \"1s\"", stays.jwks_url());
+    let without = rest(&app, &stays, &keys);
+    let with = format!(
+        "{without}[[issuers]]\nname = \"second\"\nissuer = \"{}\"\naudiences = [\"app\"]\n\
+         keys = {{ jwks_url = \"{}\" }}\n",
+        goes.url(),
+        goes.jwks_url()
+    );
+    let installation = Arc::new(Installation::with(&with));
+    let mut server = installation.serve_ready().await;
+    let (stays, is_over, asked) = (Arc::new(stays), Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    // Each asks with a token of the newest key.
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (installation, stays) = (Arc::clone(&installation), Arc::clone(&stays));
+        let (is_over, asked) = (Arc::clone(&is_over), Arc::clone(&asked));
+        callers.spawn(async move {
+            let mut refused = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                tokio::time::sleep(PAUSE).await;
+                let answer = installation.get("/api/x", &bearer(&stays)).await;
+                asked.fetch_add(1, Ordering::Relaxed);
+                if answer.status != 200 {
+                    refused.push(format!("{:?}", reason(&answer)));
+                }
+            }
+            refused
+        });
+    }
+    let mut admitted = Vec::new();
+    for round in 0..ROUNDS {
+        let before = asked.load(Ordering::Relaxed);
+        // The keys change in the midst of some reloads, and the interval of fetches passes between any two.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let (is_gone, version) = (round % 2 == 0, round + 2);
+        installation.configure(if is_gone { &without } else { &with });
+        if round % 3 < 2 {
+            stays.rotate(Rotation::Overlap);
+        }
+        reload(&mut server, version).await;
+        for _ in 0..4 {
+            let answer = installation.get("/api/x", &bearer(&goes)).await;
+            let expected = if is_gone { (401, Some("token_wrong_issuer")) } else { (200, None) };
+            if reason(&answer) != expected {
+                admitted.push(format!("round {round}: {:?}", reason(&answer)));
+            }
+        }
+        super::until("others ask", PATIENCE, async || (asked.load(Ordering::Relaxed) > before).then_some(())).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let refused: Vec<String> = callers.join_all().await.into_iter().flatten().collect();
+    assert!(refused.is_empty(), "{} of {} good tokens: {:?}", refused.len(), asked.load(Ordering::Relaxed), refused[0]);
+    assert!(admitted.is_empty(), "after the answer: {admitted:?}");
+}
