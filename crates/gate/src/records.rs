@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -14,6 +14,7 @@ use doorward_core::{
     api_key::{ApiKey, KeyOwner},
     id::UserId,
     principal::{Authenticated, Principal, PrincipalKind, SubjectId},
+    reason::Reason,
     revocation::Scope,
     session::{Session, TokenHash},
     time::Timestamp,
@@ -161,10 +162,21 @@ impl LegacyEntry {
     }
 }
 
+/// How a session was found over.
+#[derive(Clone, Copy, Debug)]
+struct Over {
+    last_used: Timestamp,
+    reason: Reason,
+}
+
 /// The caches, bounded.
 #[derive(Debug)]
 pub(crate) struct Records {
     sessions: Cache<TokenHash, Arc<SessionEntry>>,
+    /// Sessions that were found over by the clock, with the last use that was known then: a clock that is set back brings
+    /// none of them back.
+    over: Cache<TokenHash, Over>,
+    has_over: AtomicBool,
     keys: Cache<TokenHash, Arc<KeyEntry>>,
     legacy: Cache<TokenHash, Arc<LegacyEntry>>,
 }
@@ -172,7 +184,31 @@ pub(crate) struct Records {
 impl Records {
     /// Caches for up to `capacity` records each.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { sessions: Cache::new(capacity), keys: Cache::new(capacity), legacy: Cache::new(capacity) }
+        Self {
+            sessions: Cache::new(capacity),
+            over: Cache::new(capacity),
+            has_over: AtomicBool::new(false),
+            keys: Cache::new(capacity),
+            legacy: Cache::new(capacity),
+        }
+    }
+
+    /// Notes that a session was found over, if that is what `reason` says.
+    pub(crate) fn note_over(&self, entry: &SessionEntry, reason: Reason) {
+        if matches!(reason, Reason::SessionIdle | Reason::SessionExpiredAbsolute) {
+            let over = Over { last_used: entry.last_used_at(), reason };
+            self.over.insert(entry.session.hash, over);
+            self.has_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Why a session was found over before, if it was and has not been used since. Another process may know of a use of
+    /// which nobody knew here; past its absolute end no use counts.
+    pub(crate) fn was_over(&self, entry: &SessionEntry) -> Option<Reason> {
+        // The usual case costs no look-up.
+        let over = self.has_over.load(Ordering::Relaxed).then(|| self.over.get(&entry.session.hash)).flatten()?;
+        let holds = over.reason == Reason::SessionExpiredAbsolute || entry.last_used_at() <= over.last_used;
+        holds.then_some(over.reason)
     }
 
     /// A session, if in memory.

@@ -176,11 +176,15 @@ impl Gate {
         let kept = || self.0.records.session(&hash);
         let check = |entry: &SessionEntry| match entry.is_banned {
             true => Err(Reason::UserBanned.into()),
-            false => session::check(&entry.session, entry.last_used_at(), &policy.sessions, now.wall),
+            false => session::check(&entry.session, entry.last_used_at(), &policy.sessions, now.wall)
+                .and_then(|()| self.0.records.was_over(entry).map_or(Ok(()), |reason| Err(reason.into()))),
         };
         match self.judge_record(rule, now, answer, kept, Reason::SessionUnknown, check) {
             Judged::Good(entry) => Step::Done(Ok(Caller::Session(entry))),
             Judged::Bad(denial, entry) => {
+                if let Some(entry) = &entry {
+                    self.0.records.note_over(entry, denial.reason);
+                }
                 if self.is_in_vain(&denial, client) {
                     self.0.records.drop_session(&hash);
                 }

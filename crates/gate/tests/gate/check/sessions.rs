@@ -11,7 +11,7 @@ use doorward_core::{
 use doorward_gate::gate::Checked;
 use doorward_store::Which;
 
-use super::house::{Asked, House, IDLE, SESSION, csrf_keys, rule};
+use super::house::{Asked, House, IDLE, SESSION, START, csrf_keys, rule};
 
 async fn house() -> House {
     House::of(vec![rule("/*", SESSION)]).await
@@ -248,4 +248,33 @@ async fn a_dead_session_is_confirmed_a_bounded_number_of_times() {
     assert_eq!(house.ask(&request).await, Err(Reason::RateLimited));
     house.advance(Duration::from_secs(1)).await;
     assert_eq!(house.ask(&request).await, Err(Reason::SessionIdle), "and again as time passes");
+}
+
+#[tokio::test]
+async fn a_session_that_was_over_stays_over_when_the_clock_goes_back() {
+    let house = house().await;
+    let ada = house.user("ada@example.com").await;
+    let ((token, session), (unused, _)) = (house.signed_in(&ada).await, house.signed_in(&ada).await);
+    let request = Asked::get("/x").session(&token);
+    assert_eq!(house.ask(&request).await, Ok(()));
+    house.advance(IDLE).await;
+    assert_eq!(house.ask(&request).await, Err(Reason::SessionIdle));
+    house.clock.set_wall(START.plus(Duration::from_secs(10)));
+    for _ in 0..3 {
+        assert_eq!(house.ask(&request).await, Err(Reason::SessionIdle));
+        // Also where somebody had its record looked up meanwhile.
+        assert!(house.gate.session_record(session.hash).await.unwrap().is_some());
+    }
+    assert_eq!(house.ask(&Asked::get("/x").session(&unused)).await, Ok(()), "nobody was told that this one is over");
+    // Another process knew it in use all the time.
+    let used = START.plus(Duration::from_secs(5));
+    house.store.touch_sessions(vec![(session.hash, used)]).await.unwrap();
+    house.gate.forget_session(&session.hash);
+    assert_eq!(house.ask(&request).await, Ok(()));
+    // Past its absolute end no use counts.
+    house.clock.set_wall(session.expires_at);
+    assert_eq!(house.ask(&request).await, Err(Reason::SessionExpiredAbsolute));
+    house.clock.set_wall(START.plus(Duration::from_secs(20)));
+    house.store.touch_sessions(vec![(session.hash, START.plus(Duration::from_secs(15)))]).await.unwrap();
+    assert_eq!(house.ask(&request).await, Err(Reason::SessionExpiredAbsolute));
 }
