@@ -118,7 +118,7 @@ events! {
     SessionReauthenticated = "session.reauthenticated" WithChange,
     /// A typed code was refused.
     CodeRefused = "code.refused" Batched,
-    /// A sign-in or request with a credential of the soak window.
+    /// A sign-in with a password of the soak window.
     LegacySignIn = "legacy.sign_in" WithChange,
     /// A credential of the soak window was refused.
     LegacyRefused = "legacy.refused" Batched,
@@ -152,6 +152,8 @@ events! {
     MailRetried = "mail.retried" WithChange,
     /// An operator began the highest time, by which licenses are judged, anew; the detail says from when to when.
     LicenseClockReset = "license.clock_reset" WithChange,
+    /// Requests with a token of the soak window were let in; at most one row per user and hour.
+    LegacyUsed = "legacy.used" Batched,
 }
 
 /// An event about to be appended.

@@ -14,7 +14,7 @@ use crate::{
     memory::Tables,
     op::Write,
     sessions::insert_session,
-    sql::{DbError, Sql, one, statements, values},
+    sql::{DbError, Lock, Sql, one, statements, values},
 };
 
 statements! {
@@ -32,6 +32,7 @@ statements! {
     CURRENT_USER = "SELECT id FROM users WHERE id = $1 AND version = $2 AND banned_at IS NULL {lock_row}",
     END_REQUIRED = "DELETE FROM sessions WHERE id = $1 AND user_id = $2",
     END_REPLACED = "DELETE FROM sessions WHERE hash = $1",
+    STATE_VERSION = "SELECT version FROM runtime_state WHERE name = $1",
 }
 
 /// What an operation that met no row wants to know about a link.
@@ -64,6 +65,8 @@ impl Store {
     }
 
     /// Begins a session without a link: the caller has checked who it is.
+    ///
+    /// Where the plan rests on a shared value, no session begins once that was set anew ([`Store::set_state`]).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -214,7 +217,12 @@ impl Write for BeginOne {
     }
 
     fn memory(&self, tables: &mut Tables) -> Result<Begin, DbError> {
-        let BeginSession { session, user_version, replaces } = &self.plan;
+        let BeginSession { session, user_version, replaces, rests_on } = &self.plan;
+        if let Some((name, version)) = rests_on
+            && tables.state.get(name).map_or(0, |state| state.version) != *version
+        {
+            return Ok(Begin::StateChanged);
+        }
         if current(tables, session.user_id, *user_version).is_none() {
             return Ok(Begin::UserChanged);
         }
@@ -224,7 +232,15 @@ impl Write for BeginOne {
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Begin, DbError> {
-        let BeginSession { session, user_version, replaces } = &self.plan;
+        let BeginSession { session, user_version, replaces, rests_on } = &self.plan;
+        if let Some((name, version)) = rests_on {
+            // Also where there is no row yet that could be locked.
+            sql.lock(Lock::State).await?;
+            let now = one(sql, &STATE_VERSION, values![name.as_str()]).await?;
+            if now.map_or(Ok(0), |mut row| row.column())? != *version {
+                return Ok(Begin::StateChanged);
+            }
+        }
         if one(sql, &CURRENT_USER, values![session.user_id, *user_version]).await?.is_none() {
             return Ok(Begin::UserChanged);
         }

@@ -64,6 +64,7 @@ pub use model::{
     Readiness, RetryMail, RevokeApiKey, StoreOptions, TryCode, Unblock, Which,
 };
 pub use runtime::{CountKind, MethodCount, SetState, State};
+pub use sessions::LISTED_SESSIONS;
 pub use store::Store;
 
 #[cfg(all(test, feature = "sqlite", feature = "postgres"))]

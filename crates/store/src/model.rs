@@ -164,6 +164,8 @@ pub struct BeginSession {
     pub user_version: i64,
     /// The session that this browser had before; it ends.
     pub replaces: Option<TokenHash>,
+    /// The shared value on which the sign-in rests, and the version of it that was looked at; 0 where there was none.
+    pub rests_on: Option<(String, i64)>,
 }
 
 /// Outcome of `begin_session`.
@@ -173,6 +175,8 @@ pub enum Begin {
     Began,
     /// The user changed since the plan was made (version, ban) or is gone; nothing was changed.
     UserChanged,
+    /// The shared value that the sign-in rests on was changed; nothing else was. Look at it again.
+    StateChanged,
 }
 
 /// Outcome of `try_code`.

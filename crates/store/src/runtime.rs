@@ -6,7 +6,7 @@ use crate::{
     Store, StoreError,
     memory::Tables,
     op::{Read, Write},
-    sql::{Cell, DbError, FromCell, Row, Sql, Value, all, one, statements, values},
+    sql::{Cell, DbError, FromCell, Lock, Row, Sql, Value, all, one, statements, values},
 };
 
 /// Most counts that are read at once: 90 days of far more methods than there are.
@@ -170,6 +170,7 @@ impl Write for Set {
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<SetState, DbError> {
         let (name, value) = (self.name.as_str(), self.value.as_str());
+        sql.lock(Lock::State).await?;
         let touched = if self.expected_version == 0 {
             sql.execute(&INSERT_STATE, values![name, value, self.at]).await?
         } else {

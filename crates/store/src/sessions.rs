@@ -21,6 +21,9 @@ use crate::{
 /// Rows that one transaction of a batch touches; others get their turn in between.
 const BATCH: usize = 500;
 
+/// Most sessions that are listed at once.
+pub const LISTED_SESSIONS: usize = 1000;
+
 /// The columns of a session, in the order of [`read_session`].
 macro_rules! session_columns {
     () => {
@@ -38,7 +41,8 @@ statements! {
     END_OF_USER = "DELETE FROM sessions WHERE user_id = $1",
     END_ALL = "DELETE FROM sessions",
     END_ONE = "DELETE FROM sessions WHERE id = $1",
-    SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id LIMIT 1000"),
+    SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1000"),
+    SESSION_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 AND id = $2"),
     SESSIONS_OF_AFTER = concat!("SELECT ", session_columns!(),
         " FROM sessions WHERE user_id = $1 AND id > $2 ORDER BY id LIMIT 1000"),
     TOUCH = "UPDATE sessions SET last_used_at = $2 WHERE hash = $1 AND last_used_at < $2",
@@ -122,20 +126,29 @@ impl Store {
         self.write(EndMany { which }, effects).await
     }
 
-    /// The sessions of a user in the order in which they began; 1,000 at most.
+    /// The sessions of a user, those that began last first; [`LISTED_SESSIONS`] at most.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn sessions_of(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
-        self.sessions_of_after(user, None).await
+        self.read(OfUser { user }).await
     }
 
-    /// The same from the session behind `after` on, for a user who has more.
+    /// The session of this name, if it is that user's.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn session_of(&self, user: UserId, id: SessionId) -> Result<Option<Session>, StoreError> {
+        self.read(OneOfUser { user, id }).await
+    }
+
+    /// All sessions of a user page by page, in the order in which they began: those behind `after`; [`LISTED_SESSIONS`] at most.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn sessions_of_after(&self, user: UserId, after: Option<SessionId>) -> Result<Vec<Session>, StoreError> {
-        self.read(OfUser { user, after }).await
+        let after = after.unwrap_or_else(|| SessionId::from_uuid(uuid::Uuid::nil()));
+        self.read(OfUserAfter { user, after }).await
     }
 
     /// Notes when sessions were last used. Never moves a time back, never brings a session back.
@@ -223,7 +236,6 @@ impl Write for EndMany {
 
 struct OfUser {
     user: UserId,
-    after: Option<SessionId>,
 }
 
 impl Read for OfUser {
@@ -231,20 +243,61 @@ impl Read for OfUser {
     const NAME: &'static str = "sessions_of";
 
     fn memory(&self, tables: &Tables) -> Result<Vec<Session>, DbError> {
-        let is_wanted = |s: &&Session| s.user_id == self.user && self.after.is_none_or(|after| s.id > after);
-        let mut found: Vec<Session> = tables.sessions.values().filter(is_wanted).cloned().collect();
-        found.sort_unstable_by_key(|session| session.id);
-        found.truncate(1000);
+        let mut found = in_memory(tables, |session| session.user_id == self.user);
+        found.reverse();
+        found.truncate(LISTED_SESSIONS);
         Ok(found)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<Session>, DbError> {
-        let rows = match self.after {
-            None => sql.rows(&SESSIONS_OF, values![self.user]).await?,
-            Some(after) => sql.rows(&SESSIONS_OF_AFTER, values![self.user, after]).await?,
-        };
-        all(rows, read_session)
+        all(sql.rows(&SESSIONS_OF, values![self.user]).await?, read_session)
     }
+}
+
+struct OneOfUser {
+    user: UserId,
+    id: SessionId,
+}
+
+impl Read for OneOfUser {
+    type Out = Option<Session>;
+    const NAME: &'static str = "session_of";
+
+    fn memory(&self, tables: &Tables) -> Result<Option<Session>, DbError> {
+        let is_wanted = |session: &&Session| session.user_id == self.user && session.id == self.id;
+        Ok(tables.sessions.values().find(is_wanted).cloned())
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Option<Session>, DbError> {
+        one(sql, &SESSION_OF, values![self.user, self.id]).await?.map(|mut row| read_session(&mut row)).transpose()
+    }
+}
+
+struct OfUserAfter {
+    user: UserId,
+    after: SessionId,
+}
+
+impl Read for OfUserAfter {
+    type Out = Vec<Session>;
+    const NAME: &'static str = "sessions_of";
+
+    fn memory(&self, tables: &Tables) -> Result<Vec<Session>, DbError> {
+        let mut found = in_memory(tables, |session| session.user_id == self.user && session.id > self.after);
+        found.truncate(LISTED_SESSIONS);
+        Ok(found)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<Session>, DbError> {
+        all(sql.rows(&SESSIONS_OF_AFTER, values![self.user, self.after]).await?, read_session)
+    }
+}
+
+/// In the order of their names, which is that in which they began.
+fn in_memory(tables: &Tables, is_wanted: impl Fn(&Session) -> bool) -> Vec<Session> {
+    let mut found: Vec<Session> = tables.sessions.values().filter(|session| is_wanted(session)).cloned().collect();
+    found.sort_unstable_by_key(|session| session.id);
+    found
 }
 
 struct Touch {

@@ -361,6 +361,8 @@ pub(crate) enum Lock {
     LinksOf(UserId),
     /// Beginning a run of a job, so that no two runs of one job are under way at a time.
     Jobs,
+    /// Setting a shared value, and doing what rests on one.
+    State,
 }
 
 /// The first row, if there is one.

@@ -1,13 +1,15 @@
 //! Signing in with a password of the old system, in the soak window (B48, G22).
 //!
 //! Whoever asks, and whether or not there is such a user: the same limits, the same work, the same answer. Whether
-//! the window is open is the caller's question ([`crate::gate::Gate::check_window`]).
+//! the window is open when somebody begins is the caller's question ([`crate::gate::Gate::check_window`]); checking a
+//! password takes its time, and no session begins once the window was closed meanwhile.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use doorward_core::{
-    audit::EventKind,
+    audit::{AuditEvent, EventKind},
+    cutover::{Ceiling, STATE, Window},
     decision::Denial,
     effects::Effects,
     id::SessionId,
@@ -30,6 +32,8 @@ use crate::{
     ring::Ring,
 };
 
+/// How often a sign-in looks at the window anew that was set meanwhile.
+const LOOKS: usize = 3;
 /// Hashes that are looked at to learn what they cost.
 const SAMPLE: u32 = 1000;
 
@@ -95,12 +99,18 @@ impl PasswordSignIn {
         Ok(())
     }
 
-    /// Signs in. The session that the browser had ends with it.
+    /// Signs in. The session that the browser had ends with it. `ceiling` is what the file says about the window at the
+    /// moment at which it is called.
     ///
     /// # Errors
     /// `rate_limited`, `password_invalid` (whatever was wrong), `user_banned` (the password was right),
-    /// `store_unavailable`.
-    pub async fn sign_in(&self, input: PasswordInput, now: Now) -> Result<SignedIn, Denial> {
+    /// `legacy_login_disabled` (the window was closed meanwhile), `store_unavailable`.
+    pub async fn sign_in(
+        &self,
+        input: PasswordInput,
+        ceiling: impl Fn() -> Option<Ceiling> + Send + Sync,
+        now: Now,
+    ) -> Result<SignedIn, Denial> {
         let inner = &*self.0;
         let address = Limit::typed(&input.email);
         if let Some(ip) = input.asker.ip {
@@ -122,7 +132,15 @@ impl PasswordSignIn {
             return Err(Reason::UserBanned.into());
         }
         let new = inner.session(input.absolute, input.asker, input.replaces).await?;
-        inner.begin(&user, new, input.return_to, now).await
+        let signed_in = inner.begin(&user, new, input.return_to, &ceiling, now).await?;
+        // The file may have been read anew between the last look and the commit.
+        if !ceiling().is_some_and(|ceiling| ceiling.allow) {
+            let mut event = AuditEvent::new(EventKind::SessionRevoked, now.wall).about(user.id);
+            event.detail.more.insert("why".into(), Reason::LegacyLoginDisabled.code().into());
+            inner.store.end_session(signed_in.session.hash, Effects::audited(event)).await?;
+            return Err(Reason::LegacyLoginDisabled.into());
+        }
+        Ok(signed_in)
     }
 }
 
@@ -157,24 +175,60 @@ impl Inner {
         Ok(New { token, session })
     }
 
-    async fn begin(&self, user: &User, new: New, return_to: String, now: Now) -> Result<SignedIn, Denial> {
+    async fn begin(
+        &self,
+        user: &User,
+        new: New,
+        return_to: String,
+        ceiling: &(impl Fn() -> Option<Ceiling> + Sync),
+        now: Now,
+    ) -> Result<SignedIn, Denial> {
         let New { token, session } = new;
         let replaces = session.replaces.as_ref().map(|old| old.hash);
         let mut event = session.asker.event(EventKind::LegacySignIn, now.wall).about(user.id);
         event.detail.more.insert("method".into(), SignInMethod::Password.as_str().into());
         let (session, mut effects) = link::plan_session(user.id, session, now.wall);
         effects.audit.push(event);
-        let plan = BeginSession { session: session.clone(), user_version: user.version, replaces };
-        match self.store.begin_session(plan, effects).await? {
-            Begin::Began => {
-                tracing::info!(user = %user.id, session = %session.id, "signed in by a password");
-                Ok(SignedIn { token, session, return_to, known: None })
+        for _ in 0..LOOKS {
+            let version = self.open_window(ceiling().as_ref()).await?;
+            let plan = BeginSession {
+                session: session.clone(),
+                user_version: user.version,
+                replaces,
+                rests_on: Some((STATE.to_owned(), version)),
+            };
+            match self.store.begin_session(plan, effects.clone()).await? {
+                Begin::Began => {
+                    tracing::info!(user = %user.id, session = %session.id, "signed in by a password");
+                    return Ok(SignedIn { token, session, return_to, known: None });
+                }
+                // Between our look and the transaction: say what is so now, a ban above all.
+                Begin::UserChanged => {
+                    return Err(match self.store.user(user.id).await? {
+                        Some(User { banned_at: Some(_), .. }) => Reason::UserBanned.into(),
+                        _ => Denial::from(Reason::PasswordInvalid).with_note("the user changed while signing in"),
+                    });
+                }
+                Begin::StateChanged => {}
             }
-            // Between our look and the transaction: say what is so now, a ban above all.
-            Begin::UserChanged => Err(match self.store.user(user.id).await? {
-                Some(User { banned_at: Some(_), .. }) => Reason::UserBanned.into(),
-                _ => Denial::from(Reason::PasswordInvalid).with_note("the user changed while signing in"),
-            }),
+        }
+        Err(Denial::from(Reason::StoreUnavailable).with_note("the soak window changed all the time"))
+    }
+
+    /// The version of the state by which the window is open.
+    ///
+    /// # Errors
+    /// `legacy_login_disabled`; `store_unavailable` where nobody can tell.
+    async fn open_window(&self, ceiling: Option<&Ceiling>) -> Result<i64, Denial> {
+        let ceiling = ceiling.ok_or(Reason::LegacyLoginDisabled)?;
+        let state = self.store.state(STATE.to_owned()).await?;
+        let stored = state.as_ref().map(|state| state.value.parse::<Window>()).transpose();
+        let stored = stored.map_err(|_| {
+            Denial::from(Reason::StoreUnavailable).with_note("the state of the soak window cannot be read")
+        })?;
+        match Window::in_force(stored.as_ref(), ceiling).is_open(ceiling) {
+            true => Ok(state.map_or(0, |state| state.version)),
+            false => Err(Reason::LegacyLoginDisabled.into()),
         }
     }
 

@@ -49,7 +49,9 @@ pub async fn sign_in(call: Call) -> Response<Body> {
         absolute: call.server.gate.policy().sessions.absolute,
         asker: login::asker(&call),
     };
-    let signed_in = match call.server.passwords.sign_in(input, now).await {
+    // The file as it is when it is asked, not as it was when this request came.
+    let ceiling = || call.server.site().legacy;
+    let signed_in = match call.server.passwords.sign_in(input, ceiling, now).await {
         Ok(signed_in) => signed_in,
         Err(denial) if sent.is_form && denial.reason == Reason::PasswordInvalid => {
             return again(&call, &denial, &email, to.as_str());

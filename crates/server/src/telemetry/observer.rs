@@ -52,7 +52,7 @@ impl Observer {
             return;
         }
         let Some(user) = principal.user_id.filter(|user| self.legacy.check(user).is_ok()) else { return };
-        let mut event = AuditEvent::new(EventKind::LegacySignIn, decision.at).about(user);
+        let mut event = AuditEvent::new(EventKind::LegacyUsed, decision.at).about(user);
         event.decision = Some(decision.id);
         event.detail.ip = Some(facts.client);
         event.detail.more = audit::more([("method", kind.as_str().into())]);

@@ -1,5 +1,7 @@
 //! The soak window: tokens and passwords of the old system, and how it ends.
 
+mod closing;
+
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
@@ -112,7 +114,7 @@ async fn a_token_of_the_old_system_is_let_in_where_sessions_are() {
     assert_eq!((&whoami["method"], &whoami["subject"]), (&json!("legacy"), &json!(ada.id)));
     assert_eq!(body(&world.bearer(&old(&ada)).get("/auth/session").await), json!({ "authenticated": false }));
     // Written down with its method, once an hour.
-    until_audited(&world, "legacy.sign_in", "legacy", 1).await;
+    until_audited(&world, "legacy.used", "legacy", 1).await;
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures, does not decide")]

@@ -234,7 +234,7 @@ async fn somebody_with_more_sessions_than_a_page_holds_changes_the_address() {
     let more = (0..2_100).map(|_| {
         let id = SessionId::mint(own.created_at, world.clock.random());
         let session = Session { id, hash: TokenHash::of(&world.clock.random::<32>()), ..own.clone() };
-        let begin = BeginSession { session, user_version: user.version, replaces: None };
+        let begin = BeginSession { session, user_version: user.version, replaces: None, rests_on: None };
         world.store().begin_session(begin, Effects::default())
     });
     let begun = futures_util::stream::iter(more).buffer_unordered(64).collect::<Vec<_>>().await;

@@ -26,7 +26,7 @@ async fn read(store: &Store, id: UserId) -> User {
 /// Begins a session of `user` without a link.
 async fn begun(store: &Store, user: &User) -> Session {
     let session = session(user);
-    let plan = BeginSession { session: session.clone(), user_version: user.version, replaces: None };
+    let plan = BeginSession { session: session.clone(), user_version: user.version, replaces: None, rests_on: None };
     assert_eq!(store.begin_session(plan, Effects::default()).await, Ok(Begin::Began));
     session
 }
@@ -262,10 +262,15 @@ pub async fn confirming_an_address_ends_the_other_sessions_and_happens_once(a: S
 pub async fn a_session_begins_without_a_link_for_the_user_who_was_checked(a: Store, b: Store) {
     let user = stored_user(&a).await;
     let first = begun(&a, &user).await;
-    let plan = |version| BeginSession { session: session(&user), user_version: version, replaces: Some(first.hash) };
+    let plan = |version| BeginSession {
+        session: session(&user),
+        user_version: version,
+        replaces: Some(first.hash),
+        rests_on: None,
+    };
     assert_eq!(b.begin_session(plan(99), all_effects()).await, Ok(Begin::UserChanged));
     let stranger = super::user();
-    let nobody = BeginSession { session: session(&stranger), user_version: 1, replaces: None };
+    let nobody = BeginSession { session: session(&stranger), user_version: 1, replaces: None, rests_on: None };
     assert_eq!(b.begin_session(nobody, all_effects()).await, Ok(Begin::UserChanged));
     assert_eq!((traces(&a).await, a.sessions_of(user.id).await.unwrap().len()), ((0, 0, 0), 1));
     let second = plan(user.version);

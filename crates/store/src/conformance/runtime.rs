@@ -1,9 +1,12 @@
 use std::time::Duration;
 
-use doorward_core::{effects::Effects, id::JobRunId, time::Timestamp};
+use doorward_core::{effects::Effects, id::JobRunId, time::Timestamp, user::User};
 
-use super::{START, all_effects, fresh, race, traces};
-use crate::{BeginJob, CountKind, FinishJob, JobOutcome, JobRun, MethodCount, NewJobRun, SetState, State, Store};
+use super::{START, all_effects, fresh, race, session, stored_user, traces};
+use crate::{
+    Begin, BeginJob, BeginSession, CountKind, FinishJob, JobOutcome, JobRun, MethodCount, NewJobRun, SetState, State,
+    Store,
+};
 
 pub async fn a_shared_value_is_set_by_who_has_seen_it(a: Store, b: Store) {
     let set = async |store: &Store, version, value: &str| {
@@ -27,6 +30,38 @@ pub async fn a_shared_value_is_set_by_who_has_seen_it(a: Store, b: Store) {
         .await;
         assert_eq!(outcomes.iter().filter(|out| **out == SetState::Set).count(), 1);
         assert_eq!(a.state(name.to_owned()).await.unwrap().unwrap().version, version + 1);
+    }
+}
+
+pub async fn no_session_that_rests_on_a_shared_value_begins_once_that_was_set_anew(a: Store, b: Store) {
+    const NAME: &str = "window";
+    async fn begin(store: &Store, user: &User, version: i64) -> Begin {
+        let rests_on = Some((NAME.to_owned(), version));
+        let plan = BeginSession { session: session(user), user_version: user.version, replaces: None, rests_on };
+        store.begin_session(plan, Effects::default()).await.unwrap()
+    }
+    let user = stored_user(&a).await;
+    assert_eq!(begin(&a, &user, 1).await, Begin::StateChanged, "there is none yet");
+    assert_eq!(a.sessions_of(user.id).await, Ok(vec![]));
+    for version in 0..8 {
+        assert_eq!(begin(&b, &user, version).await, Begin::Began);
+        let counts = race(16, &a, &b, |store, number| {
+            let user = user.clone();
+            async move {
+                if number > 0 {
+                    let begun = begin(&store, &user, version).await;
+                    assert!(matches!(begun, Begin::Began | Begin::StateChanged), "{begun:?}");
+                    return None;
+                }
+                let set = store.set_state(NAME.to_owned(), version, String::new(), START, Effects::default()).await;
+                assert_eq!(set, Ok(SetState::Set));
+                Some(store.sessions_of(user.id).await.unwrap().len())
+            }
+        })
+        .await;
+        let when_set = counts.into_iter().flatten().next();
+        assert_eq!(Some(a.sessions_of(user.id).await.unwrap().len()), when_set, "none began after the value was set");
+        assert_eq!(begin(&b, &user, version).await, Begin::StateChanged);
     }
 }
 

@@ -9,8 +9,10 @@ use doorward_core::{
     user::User,
 };
 
-use super::{START, all_effects, fresh, fresh_hash, link, plan, race, revocation, stored_user, traces};
-use crate::{Consume, End, Purged, Store, Which};
+use futures_util::future::join_all;
+
+use super::{START, all_effects, fresh, fresh_hash, link, plan, race, revocation, session, stored_user, traces};
+use crate::{Begin, BeginSession, Consume, End, LISTED_SESSIONS, Purged, Store, Which};
 
 async fn stored_session(store: &Store, user: &User, change: impl FnOnce(&mut Session)) -> Session {
     let link = link(user);
@@ -57,7 +59,7 @@ pub async fn sessions_end_by_user_by_name_and_all(a: Store, b: Store) {
         of_one.push(stored_session(&a, &one, |_| {}).await);
         stored_session(&a, &two, |_| {}).await;
     }
-    of_one.sort_by_key(|session| session.id);
+    of_one.sort_by_key(|session| std::cmp::Reverse(session.id));
     assert_eq!(b.sessions_of(one.id).await, Ok(of_one.clone()));
     assert_eq!(b.end_sessions(Which::One(of_one[1].id), Effects::default()).await, Ok(1));
     assert_eq!(a.sessions_of(one.id).await.unwrap().len(), 2);
@@ -68,6 +70,33 @@ pub async fn sessions_end_by_user_by_name_and_all(a: Store, b: Store) {
     let nobody = Which::One(SessionId::mint(START, fresh()));
     assert_eq!(b.end_sessions(nobody, all_effects()).await, Ok(0));
     assert_eq!(traces(&a).await.0, 1, "the command is on record also when it met nobody");
+}
+
+pub async fn of_many_sessions_the_newest_are_listed_and_each_is_found(a: Store, b: Store) {
+    let (user, other) = (stored_user(&a).await, stored_user(&a).await);
+    let begin = |store: &Store, number: u64| {
+        let at = START.plus(Duration::from_secs(number));
+        let id = SessionId::mint(at, fresh());
+        let session = Session { id, created_at: at, ..session(&user) };
+        let plan = BeginSession { session, user_version: user.version, replaces: None, rests_on: None };
+        let store = store.clone();
+        async move {
+            assert_eq!(store.begin_session(plan.clone(), Effects::default()).await, Ok(Begin::Began));
+            plan.session
+        }
+    };
+    let many = LISTED_SESSIONS as u64 + 3;
+    let mut all = join_all((0..many).map(|number| begin(if number % 2 == 0 { &a } else { &b }, number))).await;
+    assert_eq!(a.sessions_of_after(user.id, None).await.unwrap(), all[..LISTED_SESSIONS], "from the oldest on");
+    let rest = b.sessions_of_after(user.id, Some(all[LISTED_SESSIONS - 1].id)).await.unwrap();
+    assert_eq!(rest, all[LISTED_SESSIONS..]);
+    all.reverse();
+    assert_eq!(b.sessions_of(user.id).await.unwrap(), all[..LISTED_SESSIONS], "the newest first");
+    for session in [&all[0], &all[many as usize - 1]] {
+        assert_eq!(a.session_of(user.id, session.id).await.as_ref(), Ok(&Some(session.clone())));
+        assert_eq!(b.session_of(other.id, session.id).await, Ok(None), "somebody else's");
+    }
+    assert_eq!(b.session_of(user.id, SessionId::mint(START, fresh())).await, Ok(None));
 }
 
 pub async fn a_touch_never_moves_back_and_never_revives(a: Store, b: Store) {

@@ -28,6 +28,7 @@ const LOCK_MIGRATIONS: i32 = 1;
 const LOCK_REVOCATIONS: i32 = 2;
 const LOCK_FIRST_ADMIN: i32 = 3;
 const LOCK_JOBS: i32 = 4;
+const LOCK_STATE: i32 = 5;
 
 /// A name space for the locks of single users.
 const USER_LOCKS: i32 = 0x6472_7775; // "drwu"
@@ -123,6 +124,7 @@ impl Sql for PgSql<'_> {
             Lock::Revocations => (LOCKS, LOCK_REVOCATIONS),
             Lock::FirstAdmin => (LOCKS, LOCK_FIRST_ADMIN),
             Lock::Jobs => (LOCKS, LOCK_JOBS),
+            Lock::State => (LOCKS, LOCK_STATE),
             Lock::LinksOf(user) => {
                 // The random end of the id. Two users with one number wait for each other, no more.
                 let [.., a, b, c, d] = user.as_uuid().into_bytes();
