@@ -7,7 +7,7 @@ use doorward_core::{
     session::{self, Session},
     time::Now,
 };
-use doorward_store::End;
+use doorward_store::{End, LISTED_SESSIONS};
 
 use crate::gate::Gate;
 
@@ -15,13 +15,29 @@ use crate::gate::Gate;
 /// were not meant.
 const ROUNDS: usize = 16;
 
-/// The sessions of `user` that are not over, the one last used first.
+/// The sessions of a person.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The one last used first.
+    pub sessions: Vec<Session>,
+    /// Whether there are older ones besides, which are not listed.
+    pub is_cut: bool,
+}
+
+/// The sessions of `user` that are not over; of very many those that began last, and `own`, the one that asks.
 ///
 /// # Errors
 /// `store_unavailable`.
-pub async fn list(gate: &Gate, user: UserId, now: Now) -> Result<Vec<Session>, Denial> {
+pub async fn list(gate: &Gate, user: UserId, own: SessionId, now: Now) -> Result<Listed, Denial> {
     let limits = gate.policy().sessions;
     let mut sessions = gate.store().sessions_of(user).await?;
+    let is_cut = match sessions.last().filter(|_| sessions.len() == LISTED_SESSIONS) {
+        Some(last) => gate.store().sessions_of_after(user, None).await?.first().is_some_and(|first| first.id < last.id),
+        None => false,
+    };
+    if is_cut && !sessions.iter().any(|session| session.id == own) {
+        sessions.extend(gate.store().session_of(user, own).await?);
+    }
     for session in &mut sessions {
         // A use is written within a minute or so; of those that came through here it is known at once.
         if let Some(used) = gate.last_used(&session.hash) {
@@ -30,7 +46,7 @@ pub async fn list(gate: &Gate, user: UserId, now: Now) -> Result<Vec<Session>, D
     }
     sessions.retain(|session| session::check(session, session.last_used_at, &limits, now.wall).is_ok());
     sessions.sort_by_key(|session| std::cmp::Reverse((session.last_used_at, session.id)));
-    Ok(sessions)
+    Ok(Listed { sessions, is_cut })
 }
 
 /// Ends the session `id` of `user` on the order of their session `by`. `None`: `user` has no such session, whoever
@@ -46,9 +62,8 @@ pub async fn revoke(
     asker: &Asker,
     now: Now,
 ) -> Result<Option<Session>, Denial> {
-    let sessions = gate.store().sessions_of(user).await?;
-    match sessions.iter().find(|session| session.id == id) {
-        Some(session) => end(gate, session, by, asker, now).await,
+    match gate.store().session_of(user, id).await? {
+        Some(session) => end(gate, &session, by, asker, now).await,
         None => Ok(None),
     }
 }

@@ -191,7 +191,7 @@ fn session() -> Value {
 fn sessions() -> Value {
     let time = json!({ "type": "string", "format": "date-time" });
     json!({
-        "type": "object", "required": ["sessions"],
+        "type": "object", "required": ["sessions", "more"],
         "properties": {
             "sessions": {
                 "type": "array",
@@ -207,6 +207,7 @@ fn sessions() -> Value {
                     },
                 },
             },
+            "more": { "type": "boolean", "description": "whether there are older ones, which are not listed" },
         },
     })
 }

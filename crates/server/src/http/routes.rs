@@ -311,7 +311,8 @@ pub const ROUTES: &[Route] = &[
         summary: "The caller's sessions, the one last used first",
         answers: &[(
             200,
-            "`{sessions: [{id, current, created_at, last_used_at, ip, user_agent}]}`, or a page for a browser",
+            "`{sessions: [{id, current, created_at, last_used_at, ip, user_agent}], more}`, or a page for a browser. \
+             1,000 at most: those that began last, and `more` is true",
         )],
         refusals: &[Reason::NoCredential, Reason::StoreUnavailable],
         ..PLAIN

@@ -10,7 +10,7 @@ use doorward_core::{
     reason::Reason,
     session::Session,
 };
-use doorward_gate::flow::sessions;
+use doorward_gate::flow::sessions::{self, Listed};
 use http::{Response, StatusCode};
 use serde_json::json;
 
@@ -43,7 +43,7 @@ impl Own {
 pub async fn list(call: Call, caller: Option<Arc<Principal>>) -> Response<Body> {
     let now = call.server.gate.clock().now();
     let listed = match Own::of(caller.as_ref()) {
-        Ok(own) => sessions::list(&call.server.gate, own.user, now).await.map(|listed| (own, listed)),
+        Ok(own) => sessions::list(&call.server.gate, own.user, own.id, now).await.map(|listed| (own, listed)),
         Err(denial) => Err(denial),
     };
     let (own, listed) = match listed {
@@ -53,8 +53,8 @@ pub async fn list(call: Call, caller: Option<Arc<Principal>>) -> Response<Body> 
     if let Want::Page { .. } = call.want {
         return page(&call, own, &listed);
     }
-    let listed: Vec<_> = listed.iter().map(|session| entry(session, own)).collect();
-    call::json(StatusCode::OK, &json!({ "sessions": listed }))
+    let entries: Vec<_> = listed.sessions.iter().map(|session| entry(session, own)).collect();
+    call::json(StatusCode::OK, &json!({ "sessions": entries, "more": listed.is_cut }))
 }
 
 fn entry(session: &Session, own: Own) -> serde_json::Value {
@@ -68,12 +68,12 @@ fn entry(session: &Session, own: Own) -> serde_json::Value {
     })
 }
 
-fn page(call: &Call, own: Own, listed: &[Session]) -> Response<Body> {
+fn page(call: &Call, own: Own, listed: &Listed) -> Response<Body> {
     let csrf = session::presented(call).and_then(|hash| call.server.csrf_value(&hash));
     let Some(csrf) = csrf else {
         return call.refuse(Denial::from(Reason::StoreUnavailable).with_note("the session key ring is not loaded yet"));
     };
-    let page = pages::Sessions { sessions: listed, current: own.id, csrf: &csrf };
+    let page = pages::Sessions { sessions: &listed.sessions, is_cut: listed.is_cut, current: own.id, csrf: &csrf };
     call::page(StatusCode::OK, pages::sessions(&call.site.pages, &page))
 }
 

@@ -14,6 +14,8 @@ use super::{
 pub struct Sessions<'a> {
     /// Those that are not over.
     pub sessions: &'a [Session],
+    /// Whether there are older ones besides.
+    pub is_cut: bool,
     /// The one that asks.
     pub current: SessionId,
     /// Its CSRF value, for the forms.
@@ -36,13 +38,14 @@ struct SessionsPage<'a> {
     csrf: &'a str,
     entries: Vec<Entry>,
     has_others: bool,
+    is_cut: bool,
 }
 
 /// Each session with its device, address and last use, and a button that ends it.
 pub fn sessions(site: &Site, page: &Sessions<'_>) -> String {
     let entries: Vec<_> = page.sessions.iter().map(|session| entry(session, page.current)).collect();
     let has_others = entries.iter().any(|entry| !entry.is_current);
-    render(&SessionsPage { site, csrf: page.csrf, entries, has_others })
+    render(&SessionsPage { site, csrf: page.csrf, entries, has_others, is_cut: page.is_cut })
 }
 
 fn entry(session: &Session, current: SessionId) -> Entry {

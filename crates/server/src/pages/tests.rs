@@ -76,7 +76,7 @@ fn sessions_page(count: u8, user_agent: Option<&str>) -> String {
             user_agent: user_agent.map(str::to_owned),
         })
         .collect();
-    sessions(&site(), &Sessions { sessions: &listed, current: listed[0].id, csrf: "aGVsbG8" })
+    sessions(&site(), &Sessions { sessions: &listed, is_cut: false, current: listed[0].id, csrf: "aGVsbG8" })
 }
 
 fn inbox_page(email: &str, return_to: &str, in_demo: bool) -> String {

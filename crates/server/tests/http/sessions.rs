@@ -2,11 +2,21 @@
 
 use std::{fs, time::Duration};
 
-use doorward_core::session::OpaqueToken;
+use doorward_core::{
+    effects::Effects,
+    id::SessionId,
+    session::{OpaqueToken, Session, TokenHash},
+    user::Email,
+};
+use doorward_store::{Begin, BeginSession, JobOutcome};
 use doorward_testkit::wire::Answer;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-use crate::world::{Caller, Request, World, json as body, outcome, set_cookies};
+use crate::{
+    process::until,
+    world::{Caller, Request, Setup, World, json as body, outcome, set_cookies},
+};
 
 const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
 const ADA: &str = "ada@example.com";
@@ -76,6 +86,41 @@ async fn people_see_their_own_sessions_with_device_address_and_last_use() {
     assert_eq!(desk.get("/x").await.status, 200);
     world.advance(2 * MINUTE).await;
     assert_eq!(list(&mut desk).await.len(), 1, "one that is over is not shown, whether swept or not");
+}
+
+#[tokio::test]
+async fn of_very_many_sessions_the_newest_and_the_own_are_shown_and_every_one_can_be_ended() {
+    let world = World::start(RULES).await;
+    let mut desk = world.browser(ADA).await;
+    assert_eq!(body(&desk.get("/auth/sessions").await)["more"], false);
+    let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+    let own = world.store().sessions_of(user.id).await.unwrap().remove(0);
+    let begin = (1..=1_100_u64).map(|number| {
+        let at = own.created_at.plus(Duration::from_millis(number));
+        let (id, hash) = (SessionId::mint(at, world.clock.random()), TokenHash::of(&world.clock.random::<32>()));
+        let session = Session { id, hash, created_at: at, last_used_at: at, ..own.clone() };
+        let plan = BeginSession { session, user_version: user.version, replaces: None, rests_on: None };
+        let store = world.store();
+        async move {
+            assert_eq!(store.begin_session(plan.clone(), Effects::default()).await, Ok(Begin::Began));
+            plan.session.id.to_string()
+        }
+    });
+    let begun: Vec<String> = stream::iter(begin).buffered(64).collect().await;
+    world.advance(MINUTE).await;
+    let answer = body(&desk.get("/auth/sessions").await);
+    assert_eq!(answer["more"], true);
+    let listed: Vec<String> = answer["sessions"].as_array().unwrap().iter().map(id).collect();
+    assert_eq!(listed.len(), 1_001);
+    assert!(begun[100..].iter().all(|newer| listed.contains(newer)), "the newest are there");
+    assert!(listed.contains(&own.id.to_string()), "and the one that asks, which is the oldest");
+    let page = desk.ask(Request::get("/auth/sessions").with("Sec-Fetch-Mode", "navigate")).await;
+    assert!(page.text().contains("older sessions that are not shown"));
+    let unlisted = change(&mut desk, "DELETE", &format!("/auth/sessions/{}", begun[0])).await;
+    assert_eq!(outcome(&unlisted), (200, None), "{unlisted:?}");
+    let others = change(&mut desk, "POST", "/auth/sessions/revoke-others").await;
+    assert_eq!(body(&others)["ended"], 1_099);
+    assert_eq!(list(&mut desk).await.len(), 1);
 }
 
 #[tokio::test]
@@ -240,4 +285,47 @@ async fn a_session_token_is_in_the_database_as_its_sha_256_and_nothing_else() {
         has_hash |= holds(&hash);
     }
     assert!(has_hash, "looked in the wrong place");
+}
+
+/// Waits until a purge has run at the time that the clock shows.
+async fn purged(world: &World) {
+    let now = world.clock.now().wall;
+    until("the purge has run", Duration::from_secs(30), async || {
+        let runs = world.store().job_runs(Some("purge".to_owned()), 10).await.unwrap();
+        runs.iter().any(|run| run.started_at == now && run.outcome == Some(JobOutcome::Done)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_purge_spares_for_two_minutes_what_may_have_been_used_since_it_was_written() {
+    let world = Setup::of(RULES).jobs("purge = \"* * * * *\"").start().await;
+    let (mut ada, _bob) = (world.browser(ADA).await, world.browser("bob@example.com").await);
+    let left = async |email: &str| {
+        let user = world.store().user_by_email(Email::parse(email).unwrap()).await.unwrap().unwrap();
+        world.store().sessions_of(user.id).await.unwrap().len()
+    };
+    // Uses are written once a minute: the store knows nothing of this one.
+    world.advance(MINUTE - Duration::from_secs(1)).await;
+    assert_eq!(ada.get("/x").await.status, 200);
+    // An hour and 50 seconds after the use that is written, which is past the idle limit of an hour.
+    world.advance(59 * MINUTE + Duration::from_secs(51)).await;
+    purged(&world).await;
+    assert_eq!((left(ADA).await, left("bob@example.com").await), (1, 1));
+    assert_eq!(ada.get("/x").await.status, 200, "and hers is not over");
+    let user = world.store().user_by_email(Email::parse(ADA).unwrap()).await.unwrap().unwrap();
+    let now = world.clock.now().wall;
+    until("this use is written", Duration::from_secs(30), async || {
+        let sessions = world.store().sessions_of(user.id).await.unwrap();
+        (sessions[0].last_used_at == now).then_some(())
+    })
+    .await;
+    // Two minutes past the limit nobody can have used it any more.
+    world.advance(Duration::from_secs(69)).await;
+    purged(&world).await;
+    assert_eq!(left("bob@example.com").await, 1, "a second is left");
+    world.advance(MINUTE).await;
+    purged(&world).await;
+    assert_eq!(left("bob@example.com").await, 0);
+    assert_eq!(ada.get("/x").await.status, 200);
 }
