@@ -54,6 +54,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(20);
 /// How long jobs may take to write what they hold.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How long a start without a root secret waits for the store, which may hold keys that need the missing one.
+const ROOT_WAIT: Duration = Duration::from_secs(5);
 /// Sessions and API keys kept in memory, each.
 const CACHE: usize = 100_000;
 
@@ -111,6 +113,37 @@ pub enum ReloadError {
     Assemble(anyhow::Error),
 }
 
+/// What a running server was opened with: a changed file changes none of it.
+#[derive(Debug)]
+struct Fixed([(&'static str, String); 6]);
+
+impl Fixed {
+    fn of(config: &Config) -> Self {
+        let listen = &config.listen;
+        let https = listen.tls.as_ref().map(|tls| (listen.https, &tls.cert_file, &tls.key_file));
+        Self([
+            ("public_url", config.public_url.origin()),
+            ("data_dir", config.data_dir.display().to_string()),
+            ("listen.http", listen.http.to_string()),
+            ("listen.https", format!("{https:?}")),
+            ("listen.admin", listen.admin.to_string()),
+            ("store.url", config.store.url.to_string()),
+        ])
+    }
+
+    /// The names of what is other than it was.
+    fn changed(&self, config: &Config) -> impl Iterator<Item = &'static str> + use<> {
+        let now = Self::of(config);
+        let mut changed = Vec::new();
+        for (was, is) in self.0.iter().zip(&now.0) {
+            if was.1 != is.1 {
+                changed.push(was.0);
+            }
+        }
+        changed.into_iter()
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Running {
@@ -127,6 +160,8 @@ pub struct Running {
     listener: IssuerListener,
     license_listener: FileListener,
     file: PathBuf,
+    outbox: Option<Outbox>,
+    fixed: Fixed,
     /// Ends the listeners.
     draining: CancellationToken,
     /// Ends the jobs.
@@ -150,12 +185,13 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     };
     let admin = bind(config.listen.admin, "listen.admin").await?;
 
-    let root = root_secret(config, &host.clock)?;
     std::fs::create_dir_all(&config.data_dir).map_err(|error| {
         misconfigured(&format!("data_dir: cannot make {}: {error}; make it writable", config.data_dir.display()))
     })?;
     let options = StoreOptions::new(&config.data_dir, host.clock.random());
     let store = Store::open(&config.store.url.expose(), options).map_err(|error| misconfigured(&error))?;
+    check_root(config, &store).await?;
+    let root = root_secret(config, &host.clock)?;
     let metrics = Arc::new(Metrics::new());
     let (audit, audit_job) = AuditQueue::new(Arc::clone(&metrics), host.clock.clone());
     let methods = Arc::new(Methods::new(&metrics, Day::of(host.clock.now().wall)));
@@ -223,6 +259,8 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         listener,
         license_listener,
         file: config.file.clone(),
+        outbox: outbox.clone(),
+        fixed: Fixed::of(config),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         listeners: TaskTracker::new(),
@@ -298,6 +336,7 @@ impl Running {
         let licenses = license::parts(&config, &self.host, &assembled.issuers, local.as_ref());
         let licenses = licenses.map_err(ReloadError::Assemble)?;
         let directory = license::directory(&config, &self.host, &assembled.issuers).map_err(ReloadError::Assemble)?;
+        let mailer = mailer(&config, &self.host).map_err(|error| ReloadError::Assemble(anyhow::anyhow!(error)))?;
         let shared = self.server.shared.take(&config, &self.server.gate);
         shared.map_err(|error| ReloadError::Assemble(anyhow::anyhow!("shared.url: {error}")))?;
         assembled.issuers.start();
@@ -310,6 +349,16 @@ impl Running {
         self.server.re_auth.configure(sign_in.clone());
         self.server.sign_in.configure(sign_in);
         self.server.sign_in.use_directory(directory);
+        let is_other_mail = match (&self.outbox, mailer) {
+            (Some(outbox), Some(mailer)) => {
+                outbox.use_mailer(mailer);
+                false
+            }
+            (old, new) => old.is_some() != new.is_some(),
+        };
+        for key in self.fixed.changed(&config).chain(is_other_mail.then_some("mail")) {
+            tracing::warn!(key, "this part of the configuration takes effect with the next start");
+        }
         self.note(EventKind::PolicyChanged);
         tracing::info!(version, "took the new configuration");
         Ok(version)
@@ -387,6 +436,37 @@ fn misconfigured(error: &dyn std::fmt::Display) -> StartError {
     StartError::Misconfigured(error.to_string())
 }
 
+/// Makes sure that no root secret is invented where keys wait for the one that is missing: none of them would open, and
+/// nobody could sign in any more.
+///
+/// # Errors
+/// The file is missing and the store holds keys, or cannot be looked into.
+pub(crate) async fn check_root(config: &Config, store: &Store) -> Result<(), StartError> {
+    let config::RootSecret::MakeAt(path) = &config.root_secret else { return Ok(()) };
+    // Another process may have made it since the configuration was read.
+    if path.exists() {
+        return Ok(());
+    }
+    let file = path.display();
+    let has_keys = async {
+        store.wait_ready(ROOT_WAIT).await?;
+        ring::has_keys(store).await
+    };
+    match has_keys.await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StartError::Misconfigured(format!(
+            "secrets.root_file: {file} does not exist, and the keys in the store were made with it; put it back from a \
+             backup. If it is lost for good, delete the rows of the table `key_ring`: then everybody signs in again, and \
+             links that were mailed no longer work"
+        ))),
+        Err(error) => Err(StartError::Misconfigured(format!(
+            "secrets.root_file: {file} does not exist, and whether the store holds keys that were made with it cannot be \
+             told: {error}; put the file back, or make the store work"
+        ))),
+    }
+}
+
+/// The root secret that was given, or the one in the file, which is made if it is not there; see [`check_root`].
 pub(crate) fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, StartError> {
     match &config.root_secret {
         config::RootSecret::Given(root) => Ok(root.clone()),

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use doorward_core::{
     audit::{AuditEvent, EventKind},
     effects::Effects,
@@ -64,7 +65,7 @@ pub struct Outbox(Arc<Inner>);
 
 struct Inner {
     store: Store,
-    mailer: Mailer,
+    mailer: ArcSwap<Mailer>,
     clock: Clock,
     wake: Notify,
     counters: Counters,
@@ -72,14 +73,21 @@ struct Inner {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("mailer", &self.0.mailer).finish_non_exhaustive()
+        f.debug_struct("Outbox").field("mailer", &**self.0.mailer.load()).finish_non_exhaustive()
     }
 }
 
 impl Outbox {
     /// A sender that does nothing until [`Outbox::run`] is polled.
     pub fn new(store: Store, mailer: Mailer, clock: Clock) -> Self {
+        let mailer = ArcSwap::from_pointee(mailer);
         Self(Arc::new(Inner { store, mailer, clock, wake: Notify::new(), counters: Counters::default() }))
+    }
+
+    /// Hands mails over to `mailer` from now on; those that are on their way go where they went.
+    pub fn use_mailer(&self, mailer: Mailer) {
+        self.0.mailer.store(Arc::new(mailer));
+        self.wake();
     }
 
     /// Has the outbox looked at now. Mails that this process queues wake it by themselves.
@@ -147,7 +155,7 @@ impl Outbox {
             // Nobody wants a link that has expired.
             Err(SendError::permanent("too late to be of use".to_owned()))
         } else {
-            mailer.send(&mail, clock.now().wall).await
+            mailer.load_full().send(&mail, clock.now().wall).await
         };
         let error = match outcome {
             Ok(()) => {

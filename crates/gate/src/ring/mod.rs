@@ -79,6 +79,19 @@ impl fmt::Debug for Ring {
     }
 }
 
+/// Whether the store holds keys of any purpose: they open with the root secret that they were made with, and no other.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn has_keys(store: &Store) -> Result<bool, StoreError> {
+    for purpose in Purpose::ALL {
+        if !store.ring(purpose).await?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 impl Ring {
     /// A ring that knows no key yet; see [`Ring::load_until_ready`].
     pub fn new(root: RootSecret, store: Store, clock: Clock) -> Self {

@@ -16,6 +16,7 @@ use crate::{
         schedule::last_success,
         table::{JOBS, Job, find},
     },
+    lifecycle,
 };
 
 /// What Doorward does by itself.
@@ -66,6 +67,7 @@ impl Jobs {
             Self::Run(run) => {
                 // The parser lets no other name through.
                 let job = find(&run.name).ok_or_else(|| Failure::Wrong(format!("there is no job `{}`", run.name)))?;
+                lifecycle::check_root(config, store).await?;
                 run_now(job, Parts::without_server(store, config, clock)?, out).await
             }
         }

@@ -27,9 +27,10 @@ fn parse_purpose(text: &str) -> Result<Purpose, String> {
 impl Rotate {
     pub(super) async fn run(&self, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
         let Self { purpose } = self;
-        let root = lifecycle::root_secret(config, clock)?;
         let store = open_store(config, clock)?;
         store.wait_ready(STORE_WAIT).await?;
+        lifecycle::check_root(config, &store).await?;
+        let root = lifecycle::root_secret(config, clock)?;
         let rotated = Ring::new(root, store.clone(), clock.clone()).rotate(*purpose).await;
         store.close().await;
         let key = rotated?;

@@ -91,9 +91,10 @@ fn license_file(config: &Config, now: Timestamp) -> Option<Finding> {
 
 fn root_secret(config: &Config) -> Finding {
     match &config.root_secret {
-        RootSecret::MakeAt(path) => {
-            Finding::ok("root secret", format!("{} is made on the first start", path.display()))
-        }
+        RootSecret::MakeAt(path) => Finding::ok(
+            "root secret",
+            format!("{} is made on the first start, unless keys wait for it", path.display()),
+        ),
         RootSecret::Given(_) => {
             let path = config.secrets.root_file.clone().unwrap_or_else(|| config.data_dir.join("root.key"));
             if config.secrets.root.is_none() && is_open(&path) {

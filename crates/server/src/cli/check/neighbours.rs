@@ -13,7 +13,10 @@ use doorward_store::{Readiness, Store, StoreError, shared::SharedSet};
 use futures_util::future::{BoxFuture, join_all};
 
 use super::{super::open_store, Finding, Status, license};
-use crate::config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Transport, Upstream};
+use crate::{
+    config::{Config, Issuer, KeySource, Mail, Provider, ResolvedApp, Shared, StoreUrl, Transport, Upstream},
+    lifecycle,
+};
 
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,9 +55,18 @@ async fn store(config: &Config, clock: &Clock) -> Finding {
         return Finding::bad(Status::Wrong, name, "the URL cannot be used", "see [store] in `doorward docs config`");
     };
     let answer = first_answer(&store).await;
+    let root = lifecycle::check_root(config, &store).await;
     store.close().await;
     match answer {
-        Ok(()) => Finding::ok(name, "answers"),
+        Ok(()) => match root {
+            Ok(()) => Finding::ok(name, "answers"),
+            Err(error) => Finding::bad(
+                Status::Wrong,
+                name,
+                error.to_string(),
+                "put the root secret back; no start makes another one while the store holds keys",
+            ),
+        },
         Err(error) => Finding::bad(
             Status::Down,
             name,

@@ -1,8 +1,8 @@
 //! Starting: binding first, warming later, and what stops it.
 
-use std::{net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, time::Duration};
 
-use doorward_testkit::{issuer::Issuer, port, postgres, upstream::EchoApp};
+use doorward_testkit::{issuer::Issuer, port, postgres, process::Signal, upstream::EchoApp};
 use serde_json::json;
 
 use super::{Installation, PATIENCE, all, figure, reason, until};
@@ -142,4 +142,30 @@ async fn a_wrong_configuration_ends_with_two_and_every_problem_and_a_taken_port_
     );
     drop(taken);
     installation.serve().await;
+}
+
+#[tokio::test]
+async fn a_root_secret_that_is_missing_is_not_made_anew_while_the_store_holds_keys() {
+    let installation = Installation::with("");
+    let root = installation.path().join("data/root.key");
+    // A store without keys is no reason: the first start makes both.
+    installation.ok(&["users", "add", "ada@example.com"]).await;
+    assert!(!root.exists());
+    let mut server = installation.serve_ready().await;
+    until("the keys are made", PATIENCE, async || root.exists().then_some(())).await;
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit(PATIENCE).await.code(), Some(0));
+
+    let aside = installation.path().join("aside.key");
+    fs::rename(&root, &aside).unwrap();
+    for command in [&["serve"][..], &["keys", "rotate", "session"], &["jobs", "run", "checkpoint"], &["check"]] {
+        let refused = installation.run(command).await;
+        let said = all(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{command:?}: {said}");
+        assert!(said.contains("root.key does not exist") && said.contains("put it back"), "{command:?}: {said}");
+        assert!(!root.exists(), "{command:?} made another one");
+    }
+    fs::rename(&aside, &root).unwrap();
+    let server = installation.serve_ready().await;
+    assert!(!server.output().contains("cannot be opened"), "{}", server.output());
 }

@@ -2,7 +2,11 @@
 
 use std::fs;
 
-use doorward_testkit::{mail::MailSink, process::Process, upstream::RawUpstream};
+use doorward_testkit::{
+    mail::MailSink,
+    process::{Process, Signal},
+    upstream::RawUpstream,
+};
 use serde_json::{Value, json};
 
 use super::{Installation, PATIENCE, all, until};
@@ -149,4 +153,36 @@ async fn a_link_leaves_through_a_mail_api() {
     assert_eq!(body["to"], ADA);
     assert!(body["text"].as_str().unwrap().contains("/login/callback?token="), "{body}");
     assert!(!server.output().contains("only-for-this-test"), "{}", server.output());
+}
+
+#[tokio::test]
+async fn sighup_hands_mails_to_the_server_that_the_file_names_now_and_names_what_waits_for_the_next_start() {
+    let (Some(first), Some(second)) = (MailSink::start().await, MailSink::start().await) else { return };
+    let floor = "response_floor = \"0s\"\n";
+    let installation = Installation::with(&(mail(&first.url()) + floor));
+    let mut server = serve(&installation, false).await;
+    ask_for_a_link(&installation).await;
+    first.arrived(1).await;
+
+    installation.configure(&(mail(&second.url()) + floor));
+    server.signal(Signal::HUP);
+    server.line(PATIENCE, |line| line.contains("took the new configuration").then_some(())).await;
+    ask_for_a_link(&installation).await;
+    second.arrived(1).await;
+    assert_eq!(first.mails().await.len(), 1);
+    assert!(!server.output().contains("takes effect with the next start"), "{}", server.output());
+
+    installation.configure("data_dir = \"elsewhere\"\n[store]\nurl = \"sqlite:other.db\"\n");
+    // `data_dir` stands before the first table.
+    let path = installation.path().join("doorward.toml");
+    let text = fs::read_to_string(&path).unwrap().replace("data_dir = \"elsewhere\"\n", "");
+    fs::write(&path, format!("data_dir = \"elsewhere\"\n{text}")).unwrap();
+    server.signal(Signal::HUP);
+    for key in ["data_dir", "store.url", "mail"] {
+        let is_it =
+            |line: &str| line.contains("takes effect with the next start") && line.contains(&format!("key=\"{key}\""));
+        server.line(PATIENCE, |line| is_it(line).then_some(())).await;
+    }
+    ask_for_a_link(&installation).await;
+    second.arrived(2).await;
 }
