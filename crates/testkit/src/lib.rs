@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a failed helper fails the test that asked for it")]
 
 pub mod better_auth;
+pub mod control;
 pub mod folder;
 pub mod issuer;
 pub mod keycloak;

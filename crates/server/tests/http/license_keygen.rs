@@ -227,7 +227,7 @@ async fn no_fault_of_the_license_server_is_taken_for_a_verdict() {
         Fault::OtherShape,
         Fault::Endless,
         Fault::Redirect("https://elsewhere.example/".to_owned()),
-        Fault::Refuse(401, "TOKEN_EXPIRED"),
+        Fault::Refuse(401, "TOKEN_EXPIRED".to_owned()),
     ] {
         let stage = Stage::new().await;
         let (mut ada, _, license) = stage.ada().await;

@@ -24,7 +24,7 @@ use super::{
     state::{Etag, Shared},
 };
 
-pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 const JWK_SET: &str = "application/jwk-set+json";
 /// What is sent at once of a document without end; ten of them a second.
@@ -173,7 +173,7 @@ async fn broken(fault: Fault, shared: &Shared, document: String, before: String)
     }
 }
 
-pub(super) fn plain(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Body> {
+fn plain(status: StatusCode, kind: &str, body: impl Into<Bytes>) -> Response<Body> {
     let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
     Response::builder().status(status).header(header::CONTENT_TYPE, kind).body(body).unwrap()
 }

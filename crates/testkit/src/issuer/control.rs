@@ -1,32 +1,17 @@
-//! Control routes, on a listener of their own: they still answer when the issuer is dead.
+//! What an issuer's control routes do; see [`crate::control`].
 //!
 //! - `POST /mint` with `{"claims": {…}, "header": {…}, "audience": "app", "age": 0, "forge": "none"}`, each optional,
 //!   answers `{"token": "…"}`. Claims replace the good ones, null removes.
 //! - `POST /do` with an [`Action`] does it.
 //! - `GET /stats` counts fetches and tokens.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
 
-use super::{
-    Forgery, Issuer,
-    answer::{Body, plain},
-    script::Action,
-};
-
-/// Longest question.
-const LIMIT: usize = 1 << 20;
+use super::{Forgery, Issuer, script::Action};
+use crate::control::{Order, Refusal};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,75 +35,29 @@ fn app() -> String {
     "app".to_owned()
 }
 
-/// A control listener.
-pub struct Control(TcpListener);
-
-impl Control {
-    /// Binds a free port of the loopback address `ip`.
-    ///
-    /// # Panics
-    /// If `ip` is not a loopback address, or no port can be bound: whoever reaches these routes owns the issuer.
-    pub async fn bind(ip: IpAddr) -> Self {
-        assert!(ip.is_loopback(), "control routes are for loopback, not for {ip}");
-        Self(TcpListener::bind((ip, 0)).await.unwrap())
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap()
-    }
-
-    /// Answers for `issuer` until dropped.
-    pub async fn serve(self, issuer: Arc<Issuer>) {
-        let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = self.0.accept().await {
-            let issuer = Arc::clone(&issuer);
-            connections.spawn(async move {
-                let service = service_fn(|request| {
-                    let issuer = Arc::clone(&issuer);
-                    async move { Ok::<_, std::convert::Infallible>(answer(request, &issuer).await) }
-                });
-                http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
-            });
-            while connections.try_join_next().is_some() {}
+/// Does it, and says what came of it.
+///
+/// # Errors
+/// [`Refusal`].
+pub async fn answer(issuer: &Issuer, order: Order) -> Result<Value, Refusal> {
+    match order.route() {
+        ("POST", "/mint") => {
+            let mint: Mint = order.read()?;
+            if mint.age < issuer.key_count() { Ok(token(issuer, &mint)) } else { Err(Refusal::bad("not so many keys")) }
         }
-    }
-}
-
-async fn answer(request: Request<Incoming>, issuer: &Issuer) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, LIMIT).collect().await else {
-        return said(StatusCode::PAYLOAD_TOO_LARGE, &json!({"error": "too large"}));
-    };
-    let body = body.to_bytes();
-    let done = match (&parts.method, parts.uri.path()) {
-        (&Method::POST, "/mint") => read::<Mint>(if body.is_empty() { b"{}" } else { &body }).and_then(|mint| {
-            if mint.age < issuer.key_count() { Ok(token(issuer, &mint)) } else { Err("not so many keys".to_owned()) }
-        }),
-        (&Method::POST, "/do") => match read::<Action>(&body) {
-            Ok(action) => {
-                issuer.perform(action).await;
-                Ok(json!({"done": true}))
-            }
-            Err(problem) => Err(problem),
-        },
-        (&Method::GET, "/stats") => Ok(json!({
+        ("POST", "/do") => {
+            issuer.perform(order.read::<Action>()?).await;
+            Ok(json!({"done": true}))
+        }
+        ("GET", "/stats") => Ok(json!({
             "fetches": issuer.hits(),
             "discoveries": issuer.discoveries(),
             "minted": issuer.minted(),
             "alive": issuer.is_alive(),
             "kid": issuer.key_id(),
         })),
-        _ => return said(StatusCode::NOT_FOUND, &json!({"error": "POST /mint, POST /do, GET /stats"})),
-    };
-    match done {
-        Ok(value) => said(StatusCode::OK, &value),
-        Err(problem) => said(StatusCode::BAD_REQUEST, &json!({ "error": problem })),
+        _ => Err(Refusal::NoRoute("POST /mint, POST /do, GET /stats")),
     }
-}
-
-fn read<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
 }
 
 fn token(issuer: &Issuer, mint: &Mint) -> Value {
@@ -143,28 +82,23 @@ pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-fn said(status: StatusCode, value: &Value) -> Response<Body> {
-    plain(status, "application/json", value.to_string())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::wire::Wire;
+    use std::sync::Arc;
 
-    async fn ask(control: SocketAddr, head: &str, body: &str) -> (u16, Value) {
-        let length = body.len();
-        let answer =
-            Wire::ask(control, format!("{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")).await;
-        (answer.status, serde_json::from_slice(&answer.body).unwrap())
-    }
+    use super::*;
+    use crate::control::{Control, tests::ask};
 
     #[tokio::test]
     async fn it_mints_does_and_counts_also_while_the_issuer_is_dead() {
         let issuer = Arc::new(Issuer::start().await);
         let control = Control::bind("127.0.0.1".parse().unwrap()).await;
         let address = control.address();
-        let server = tokio::spawn(control.serve(Arc::clone(&issuer)));
+        let theirs = Arc::clone(&issuer);
+        let server = tokio::spawn(control.serve(move |order| {
+            let issuer = Arc::clone(&theirs);
+            async move { answer(&issuer, order).await }
+        }));
 
         let (status, minted) = ask(address, "POST /mint", r#"{"claims": {"sub": "ann", "iat": null}}"#).await;
         assert_eq!(status, 200);
@@ -185,11 +119,5 @@ mod tests {
         assert_eq!(ask(address, "POST /mint", r#"{"age": 7}"#).await.0, 400);
         assert_eq!(ask(address, "GET /", "").await.0, 404);
         server.abort();
-    }
-
-    #[tokio::test]
-    #[should_panic(expected = "control routes are for loopback")]
-    async fn it_is_for_loopback_only() {
-        Control::bind("0.0.0.0".parse().unwrap()).await;
     }
 }

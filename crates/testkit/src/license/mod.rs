@@ -5,7 +5,10 @@
 //! answers `validate-key` with a license JWT. [`LicenseServer::webhook`] makes the events that it would send.
 
 mod answer;
+pub mod control;
 mod delivery;
+mod fault;
+pub mod hub;
 mod route;
 mod sign;
 mod state;
@@ -14,18 +17,22 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinHandle,
+};
 
 pub use self::{
     delivery::Delivery,
+    fault::Fault,
     sign::Algorithm,
     state::{Heard, License, OnExpiry, User},
 };
 use self::{sign::Keys, state::State};
+use crate::port;
 
 /// Id of the account that it serves.
 pub const ACCOUNT: &str = "5c1f0c1e-0000-4000-8000-000000000001";
@@ -35,43 +42,6 @@ pub const PRODUCT: &str = "5c1f0c1e-0000-4000-8000-000000000002";
 pub const PRODUCT_TOKEN: &str = "prod-0123456789abcdef0123456789abcdef-testkit-v3";
 /// A token of a user, which may not.
 pub const USER_TOKEN: &str = "user-0123456789abcdef0123456789abcdef-testkit-v3";
-
-/// What is wrong with its answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// An unsigned page for people with this status, as a proxy in front makes one.
-    Page(u16),
-    /// An unsigned 429 of the throttle, with `Retry-After` in seconds.
-    TooMany(u64),
-    /// A signed answer with this status and error code, whatever was asked.
-    Refuse(u16, &'static str),
-    /// The right answer, that much later.
-    Slow(Duration),
-    /// A connection that is accepted and never answered.
-    Hang,
-    /// The right answer without a signature.
-    Unsigned,
-    /// `signature=""`, as when the server cannot use its keys.
-    EmptySignature,
-    /// Signed with a key of somebody else.
-    WrongKey,
-    /// Signed with the right key, in the name of another account.
-    OtherAccount,
-    /// Another body than the one that was signed.
-    Tampered,
-    /// The last good answer to the same question once more, byte for byte, however old it is.
-    Replay,
-    /// `Date` written anew by a proxy on the way; `Keygen-Date` is what was signed. Good for whoever knows.
-    RewrittenDate,
-    /// Another nonce than the one that was asked with.
-    WrongNonce,
-    /// Signed, and not what was asked for: a document of another shape.
-    OtherShape,
-    /// A body without end.
-    Endless,
-    /// A redirect to this address.
-    Redirect(String),
-}
 
 /// A license server. Dropping it closes its port.
 pub struct LicenseServer(Arc<Shared>);
@@ -83,6 +53,8 @@ type Mint = Box<dyn Fn(&License, Option<&User>) -> Option<String> + Send + Sync>
 
 struct Shared {
     address: SocketAddr,
+    /// Nobody else gets the port while it is closed.
+    _place: TcpSocket,
     time: Time,
     keys: Keys,
     other_keys: Keys,
@@ -116,9 +88,19 @@ impl LicenseServer {
     /// # Panics
     /// If no port can be bound.
     pub async fn start(time: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), time).await
+    }
+
+    /// Starts one at this address, whose clock shows what `time` says, in milliseconds since the Unix epoch.
+    ///
+    /// # Panics
+    /// If the address cannot be bound.
+    pub async fn listen(address: SocketAddr, time: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        let (place, address) = port::hold(address);
+        let listener = TcpListener::bind(address).await.unwrap();
         let shared = Arc::new(Shared {
-            address: listener.local_addr().unwrap(),
+            address,
+            _place: place,
             time: Box::new(time),
             keys: Keys::generate(),
             other_keys: Keys::generate(),
@@ -195,6 +177,16 @@ impl LicenseServer {
     pub fn ends_in(&self, license: &str, seconds: i64) {
         let end = self.0.now() + seconds * 1000;
         self.change(license, |license| license.expiry = Some(end));
+    }
+
+    /// The id of the license with this id or key.
+    pub fn find_license(&self, name: &str) -> Option<String> {
+        self.0.state.lock().unwrap().find_license(name)
+    }
+
+    /// The id of the user with this id or mail address.
+    pub fn find_user(&self, name: &str) -> Option<String> {
+        self.0.state.lock().unwrap().find_user(&name.to_ascii_lowercase()).map(|user| user.id.clone())
     }
 
     /// Gives a license another 30 days from now.

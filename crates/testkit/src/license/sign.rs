@@ -25,7 +25,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub(super) const ALL: [Self; 3] = [Self::Ed25519, Self::EcdsaP256, Self::RsaSha256];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Ed25519, Self::EcdsaP256, Self::RsaSha256];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {

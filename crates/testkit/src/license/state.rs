@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{ACCOUNT, PRODUCT, sign::timestamp};
@@ -9,7 +10,8 @@ use super::{ACCOUNT, PRODUCT, sign::timestamp};
 const DAY: i64 = 86_400_000;
 
 /// What a policy does with licenses that have ended (`expirationStrategy`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnExpiry {
     /// Not valid any more.
     #[default]
@@ -65,7 +67,7 @@ pub struct User {
 }
 
 /// A request, without its secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Heard {
     /// Method.
     pub method: String,

@@ -247,7 +247,7 @@ async fn a_hub_that_fails_says_nothing_about_licenses() {
         (Fault::Endless, FaultKind::Unavailable, "too long"),
         (Fault::Page(200), FaultKind::Untrusted, "`meta`"),
         (Fault::Page(404), FaultKind::Untrusted, "404"),
-        (Fault::Refuse(401, "TOKEN_INVALID"), FaultKind::Misconfigured, "401, TOKEN_INVALID"),
+        (Fault::Refuse(401, "TOKEN_INVALID".to_owned()), FaultKind::Misconfigured, "401, TOKEN_INVALID"),
         (Fault::Redirect("https://hub.example.com/".to_owned()), FaultKind::Misconfigured, "https://hub.example.com"),
     ] {
         stage.hub.fault(Some(fault.clone()));

@@ -145,8 +145,8 @@ async fn a_license_server_is_asked_and_what_is_wrong_is_said_in_words() {
     let fine = ask().await;
     assert_eq!((&fine["status"], &fine["detail"]), (&"ok".into(), &"answers, signed with a pinned key (CE)".into()));
     for (fault, status, remedy) in [
-        (Fault::Refuse(403, "LICENSE_NOT_ALLOWED"), "wrong", "prod-"),
-        (Fault::Refuse(401, "TOKEN_EXPIRED"), "wrong", "license.token"),
+        (Fault::Refuse(403, "LICENSE_NOT_ALLOWED".to_owned()), "wrong", "prod-"),
+        (Fault::Refuse(401, "TOKEN_EXPIRED".to_owned()), "wrong", "license.token"),
         (Fault::WrongKey, "wrong", "license.public_keys"),
         (Fault::EmptySignature, "wrong", "ENCRYPTION_*"),
         (Fault::Unsigned, "wrong", "something before the license server"),

@@ -20,8 +20,8 @@ async fn every_fault_is_named_and_none_is_a_verdict() {
         (Fault::Page(503), Unavailable, "it answers 503"),
         (Fault::TooMany(7), Unavailable, "429"),
         (Fault::Endless, Unavailable, "too long"),
-        (Fault::Refuse(503, "TIMEOUT"), Unavailable, "it answers 503"),
-        (Fault::Refuse(402, "LIMIT_EXCEEDED"), Unavailable, "402, LIMIT_EXCEEDED"),
+        (Fault::Refuse(503, "TIMEOUT".to_owned()), Unavailable, "it answers 503"),
+        (Fault::Refuse(402, "LIMIT_EXCEEDED".to_owned()), Unavailable, "402, LIMIT_EXCEEDED"),
         (Fault::Page(404), Untrusted, "an unsigned 404"),
         (Fault::Page(403), Untrusted, "an unsigned 403"),
         (Fault::Page(200), Untrusted, "no signature"),
@@ -32,9 +32,9 @@ async fn every_fault_is_named_and_none_is_a_verdict() {
         (Fault::Tampered, Untrusted, "not the one that was signed"),
         (Fault::OtherShape, Untrusted, "another form"),
         (Fault::Redirect("https://licenses.example.com/x".to_owned()), Misconfigured, "https://licenses.example.com"),
-        (Fault::Refuse(401, "TOKEN_EXPIRED"), Misconfigured, "401, TOKEN_EXPIRED"),
-        (Fault::Refuse(403, "LICENSE_NOT_ALLOWED"), Misconfigured, "403, LICENSE_NOT_ALLOWED"),
-        (Fault::Refuse(400, "INVALID_API_VERSION"), Misconfigured, "400, INVALID_API_VERSION"),
+        (Fault::Refuse(401, "TOKEN_EXPIRED".to_owned()), Misconfigured, "401, TOKEN_EXPIRED"),
+        (Fault::Refuse(403, "LICENSE_NOT_ALLOWED".to_owned()), Misconfigured, "403, LICENSE_NOT_ALLOWED"),
+        (Fault::Refuse(400, "INVALID_API_VERSION".to_owned()), Misconfigured, "400, INVALID_API_VERSION"),
     ] {
         let stage = Stage::new().await;
         stage.server.fault(Some(fault.clone()));

@@ -1,0 +1,3 @@
+//! The program, started as people start it.
+
+mod license;
