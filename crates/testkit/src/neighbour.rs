@@ -71,6 +71,13 @@ pub fn python() -> Option<PathBuf> {
     Some(repository().join("e2e/.venv/bin/python")).filter(|python| is_program(python))
 }
 
+/// Envoy, which a package of `e2e/requirements.txt` brings.
+pub fn envoy() -> Option<PathBuf> {
+    let libraries = repository().join("e2e/.venv/lib").read_dir().ok()?;
+    let places = libraries.flatten().map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
+    places.into_iter().find(|file| is_program(file))
+}
+
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

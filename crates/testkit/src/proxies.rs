@@ -24,11 +24,13 @@ pub enum Kind {
     Caddy,
     /// An action in Lua, with `deploy/haproxy.cfg` and `deploy/doorward.lua`.
     HaProxy,
+    /// `ext_authz` over HTTP, with `deploy/envoy.yaml`.
+    Envoy,
 }
 
 impl Kind {
-    /// Every proxy that Debian packages.
-    pub const ALL: [Self; 3] = [Self::Nginx, Self::Caddy, Self::HaProxy];
+    /// Every proxy that Debian or PyPI packages.
+    pub const ALL: [Self; 4] = [Self::Nginx, Self::Caddy, Self::HaProxy, Self::Envoy];
 
     /// The program's name, which is also its forward-auth dialect.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,14 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Caddy => "caddy",
             Self::HaProxy => "haproxy",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Self::Envoy => neighbour::envoy(),
+            Self::Nginx | Self::Caddy | Self::HaProxy => neighbour::program(self.name()),
         }
     }
 }
@@ -56,13 +66,14 @@ impl Proxy {
     /// # Panics
     /// If the proxy does not listen in time, and under `CI=true` if it is not installed.
     pub async fn start(kind: Kind, port: u16, doorward: SocketAddr, app: SocketAddr) -> Option<Self> {
-        let program = neighbour::require(kind.name(), neighbour::program(kind.name()))?;
+        let program = neighbour::require(kind.name(), kind.program())?;
         let folder = TempDir::with_prefix("doorward-proxy-").unwrap();
         let site = Site { folder: folder.path(), port, doorward, app };
         let mut command = match kind {
             Kind::Nginx => site.nginx(program),
             Kind::Caddy => site.caddy(program),
             Kind::HaProxy => site.haproxy(program),
+            Kind::Envoy => site.envoy(program),
         };
         let process = Process::start(kind.name(), &mut command);
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -160,6 +171,24 @@ impl Site<'_> {
         );
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(file);
+        command
+    }
+
+    fn envoy(&self, program: PathBuf) -> Command {
+        // Hosts and ports stand apart in its file.
+        let at = |addr: SocketAddr| format!("address: {}, port_value: {} }}", addr.ip(), addr.port());
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let file = self.write(
+            "envoy.yaml",
+            &[
+                ("address: 0.0.0.0, port_value: 80 }", at(here)),
+                ("address: 127.0.0.1, port_value: 8080 }", at(self.doorward)),
+                ("address: 127.0.0.1, port_value: 3000 }", at(self.app)),
+            ],
+        );
+        let mut command = Command::new(program);
+        // Nobody else's shared memory, and no more threads than a test needs.
+        command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warn", "-c"]).arg(file);
         command
     }
 }

@@ -322,6 +322,30 @@ async fn what_a_client_says_about_its_identity_reaches_the_app_through_no_proxy(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_would_make_another_request_of_the_one_that_was_judged_reaches_the_app_through_no_proxy() {
+    for kind in Kind::ALL {
+        let Some(front) = Front::start(kind).await else { continue };
+        for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x_http_method_override"] {
+            let answer = front.get("/public/x", &[(name, "DELETE")]).await;
+            if answer.status == 400 {
+                continue; // refused by the check
+            }
+            let seen = front.reached(&answer);
+            assert!(seen.values(name).is_empty(), "{} {name}: {}", kind.name(), seen.0);
+        }
+        if matches!(kind, Kind::Nginx | Kind::Envoy) {
+            let answer = front.get("/public/x", &[("connection", "Upgrade"), ("upgrade", "h2c")]).await;
+            if answer.status == 200 {
+                let seen = front.reached(&answer);
+                assert!(seen.values("upgrade").is_empty(), "{}: {}", kind.name(), seen.0);
+            } else {
+                assert!((400..=499).contains(&answer.status), "{}: {}", kind.name(), answer.head);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_reaches_the_client_through_each_proxy_as_it_was_meant() {
     for kind in Kind::ALL {
         let Some(front) = Front::start(kind).await else { continue };
