@@ -30,6 +30,7 @@ mod identities;
 mod jobs;
 mod keys;
 mod license_hints;
+mod license_upkeep;
 mod licenses;
 mod links;
 mod memory;

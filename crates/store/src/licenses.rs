@@ -68,19 +68,18 @@ macro_rules! license_columns {
         "holder, state, license_id, expires_at, entitlements, observed_at, confirmed_at, last_seq"
     };
 }
+pub(crate) use license_columns;
 
 statements! {
     LICENSE = concat!("SELECT ", license_columns!(), " FROM licenses WHERE holder = $1"),
     LICENSES_OF = concat!("SELECT ", license_columns!(), " FROM licenses WHERE license_id = $1 ORDER BY holder LIMIT 1000"),
-    UNCONFIRMED = concat!("SELECT ", license_columns!(), " FROM licenses WHERE confirmed_at <= $1 \
-        ORDER BY confirmed_at, holder LIMIT $2"),
     ENDING = concat!("SELECT ", license_columns!(), " FROM licenses WHERE expires_at > $1 AND expires_at <= $2 \
         AND state IN ('active', 'expired') AND holder > $3 ORDER BY holder LIMIT $4"),
     STATE_COUNTS = "SELECT state, COUNT(*) FROM licenses GROUP BY state",
     INSERT_LICENSE = "INSERT INTO licenses (holder, user_id, state, license_id, expires_at, entitlements, observed_at, \
         confirmed_at, last_seq) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (holder) DO NOTHING",
     UPDATE_LICENSE = "UPDATE licenses SET state = $2, license_id = $3, expires_at = $4, entitlements = $5, \
-        observed_at = $6, confirmed_at = $7, last_seq = COALESCE($8, last_seq) \
+        observed_at = $6, confirmed_at = $7, last_seq = COALESCE($8, last_seq), tried_at = NULL \
         WHERE holder = $1 AND observed_at = $9 AND confirmed_at = $10 AND COALESCE(last_seq < $8, TRUE)",
     TAKE_EVENT = "INSERT INTO license_events (id, at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
     LAST_SEQ = "SELECT last_seq FROM licenses WHERE holder = $1",
@@ -99,7 +98,7 @@ impl FromCell for Holder {
     }
 }
 
-fn read_license(row: &mut Row) -> Result<LicenseRow, DbError> {
+pub(crate) fn read_license(row: &mut Row) -> Result<LicenseRow, DbError> {
     let holder = row.column()?;
     let (state, license_id, expires_at) = (row.column()?, row.optional()?, row.optional()?);
     let entitlements: String = row.column()?;
@@ -125,14 +124,6 @@ impl Store {
     /// [`StoreError`].
     pub async fn licenses_named(&self, license_id: String) -> Result<Vec<LicenseRow>, StoreError> {
         self.read(Named { license_id }).await
-    }
-
-    /// Licenses that nobody has confirmed since `before`, the longest unconfirmed first.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn unconfirmed_licenses(&self, before: Timestamp, limit: u32) -> Result<Vec<LicenseRow>, StoreError> {
-        self.read(Unconfirmed { before, limit }).await
     }
 
     /// Licenses that end after `from` and not after `until`, as they say themselves, and are not ended for another
@@ -227,28 +218,6 @@ impl Read for Named {
     }
 }
 
-struct Unconfirmed {
-    before: Timestamp,
-    limit: u32,
-}
-
-impl Read for Unconfirmed {
-    type Out = Vec<LicenseRow>;
-    const NAME: &'static str = "unconfirmed_licenses";
-
-    fn memory(&self, tables: &Tables) -> Result<Self::Out, DbError> {
-        let old = tables.licenses.values().filter(|row| row.known.confirmed_at <= self.before);
-        let mut old: Vec<LicenseRow> = old.cloned().collect();
-        old.sort_unstable_by_key(|row| (row.known.confirmed_at, row.holder.to_string()));
-        old.truncate(usize::try_from(page(self.limit)).unwrap_or(0));
-        Ok(old)
-    }
-
-    async fn sql(&self, sql: &mut impl Sql) -> Result<Self::Out, DbError> {
-        all(sql.rows(&UNCONFIRMED, values![self.before, page(self.limit)]).await?, read_license)
-    }
-}
-
 struct Ending {
     from: Timestamp,
     until: Timestamp,
@@ -331,6 +300,7 @@ impl Write for Apply {
             tables.license_events.insert(id.clone(), *at);
         }
         tables.licenses.insert(*holder, row);
+        tables.license_tries.remove(holder);
         Ok(ApplyLicense::Applied)
     }
 

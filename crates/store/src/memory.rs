@@ -43,6 +43,8 @@ pub(crate) struct Tables {
     pub(crate) ring: Vec<RingKey>,
     pub(crate) issuer_keys: HashMap<String, (String, Timestamp)>,
     pub(crate) licenses: BTreeMap<Holder, LicenseRow>,
+    /// When a provider was last asked in vain.
+    pub(crate) license_tries: BTreeMap<Holder, Timestamp>,
     pub(crate) license_events: HashMap<String, Timestamp>,
     pub(crate) license_hints: BTreeMap<Holder, Timestamp>,
     pub(crate) audit: Vec<AuditRow>,
@@ -80,6 +82,7 @@ impl Tables {
             ring: Vec::new(),
             issuer_keys: HashMap::new(),
             licenses: BTreeMap::new(),
+            license_tries: BTreeMap::new(),
             license_events: HashMap::new(),
             license_hints: BTreeMap::new(),
             audit: Vec::new(),
@@ -143,6 +146,7 @@ impl Tables {
         self.sessions.retain(|_, session| session.user_id != id);
         self.api_keys.retain(|_, key| key.owner != KeyOwner::User(id));
         self.licenses.remove(&Holder::User(id));
+        self.license_tries.remove(&Holder::User(id));
         self.license_hints.remove(&Holder::User(id));
     }
 

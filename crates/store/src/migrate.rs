@@ -21,6 +21,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "blocklist", text: include_str!("../migrations/0003_blocklist.sql") },
     Migration { version: 4, name: "licenses", text: include_str!("../migrations/0004_licenses.sql") },
     Migration { version: 5, name: "license hints", text: include_str!("../migrations/0005_license_hints.sql") },
+    Migration { version: 6, name: "license tries", text: include_str!("../migrations/0006_license_tries.sql") },
 ];
 
 /// How far ahead of this release a schema may be.

@@ -180,3 +180,46 @@ pub async fn licenses_that_end_are_found_in_the_order_of_their_holders(a: Store,
     a.apply_license(change(holders[0], Some(&old), &new), Effects::default()).await.unwrap();
     assert_eq!(found(0, 1000, None, 10).await, holders[1..], "what is suspended does not end any more");
 }
+
+pub async fn licenses_that_were_asked_about_in_vain_stand_behind_those_that_were_not(a: Store, b: Store) {
+    let mut holders = Vec::new();
+    for secs in 0..5 {
+        let user = user();
+        a.create_user(user.clone(), Effects::default()).await.unwrap();
+        let holder = Holder::User(user.id);
+        a.apply_license(change(holder, None, &known(LicenseState::Active, secs)), Effects::default()).await.unwrap();
+        holders.push(holder);
+    }
+    let found = async |store: &Store, before, limit| -> Vec<usize> {
+        let rows = store.unconfirmed_licenses(after(before), limit).await.unwrap();
+        rows.iter().map(|row| holders.iter().position(|holder| *holder == row.holder).unwrap()).collect()
+    };
+    assert_eq!(found(&b, 10, 10).await, [0, 1, 2, 3, 4]);
+    for (at, failing) in [(100, 0), (101, 1), (102, 2)] {
+        a.license_tried(holders[failing], after(at)).await.unwrap();
+    }
+    assert_eq!(found(&b, 10, 10).await, [3, 4, 0, 1, 2], "they are still there, behind the others");
+    assert_eq!(found(&b, 10, 2).await, [3, 4], "and fill no page");
+    a.license_tried(holders[0], after(200)).await.unwrap();
+    assert_eq!(found(&b, 10, 10).await, [3, 4, 1, 2, 0], "each in its turn");
+    assert_eq!(found(&b, 2, 10).await, [1, 2, 0], "a try confirms nothing");
+    // What is confirmed has its place by that alone.
+    let (old, new) = (known(LicenseState::Active, 1), known(LicenseState::Suspended, 3));
+    b.apply_license(change(holders[1], Some(&old), &new), Effects::default()).await.unwrap();
+    let order = found(&a, 10, 10).await;
+    assert_eq!(order[2..], [4, 2, 0], "{order:?}");
+    a.license_tried(Holder::Installation, after(1)).await.unwrap();
+    assert_eq!(a.license(Holder::Installation).await, Ok(None), "a try makes no license");
+}
+
+pub async fn a_license_that_is_forgotten_is_whatever_is_said_next(a: Store, b: Store) {
+    let holder = Holder::Installation;
+    assert_eq!(a.forget_license(holder, all_effects()).await, Ok(false));
+    assert_eq!(traces(&b).await, (0, 0, 0), "nothing was known");
+    a.apply_license(change(holder, None, &known(LicenseState::Banned, 60)), Effects::default()).await.unwrap();
+    assert_eq!(b.forget_license(holder, all_effects()).await, Ok(true));
+    assert_eq!((a.license(holder).await, traces(&a).await), (Ok(None), traces(&b).await));
+    assert_ne!(traces(&b).await, (0, 0, 0));
+    let older = known(LicenseState::Active, 0);
+    assert_eq!(a.apply_license(change(holder, None, &older), Effects::default()).await, Ok(ApplyLicense::Applied));
+}

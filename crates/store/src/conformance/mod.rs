@@ -65,6 +65,8 @@ macro_rules! for_each_case {
             of_license_webhooks_that_come_at_once_the_highest_number_taken_stays,
             a_license_hint_stays_until_somebody_asked_after_it,
             licenses_that_end_are_found_in_the_order_of_their_holders,
+            licenses_that_were_asked_about_in_vain_stand_behind_those_that_were_not,
+            a_license_that_is_forgotten_is_whatever_is_said_next,
             a_user_is_found_by_the_subject_of_the_license_provider,
             a_link_is_found_and_consumed_once,
             a_hundred_callers_consume_a_link_once,

@@ -11,7 +11,10 @@ use std::{
 };
 
 use doorward_core::{license::Holder, time::Timestamp};
-use doorward_gate::license::{Licenses, RefreshError};
+use doorward_gate::{
+    clock::Clock,
+    license::{Applied, Licenses, RefreshError},
+};
 use doorward_store::{LicenseRow, Store, StoreError};
 
 use crate::jobs::{parts::Parts, table::Outcome};
@@ -23,7 +26,7 @@ const UNCONFIRMED: Duration = Duration::from_secs(55 * 60);
 const JITTER: Duration = Duration::from_secs(600);
 /// Most questions of one run.
 const QUESTIONS: usize = 1000;
-/// Rows that are read.
+/// Rows that are read. Licenses that get no answer stand behind all others, so that they never fill it.
 const PAGE: u32 = 1000;
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -49,10 +52,14 @@ pub(crate) async fn run(parts: Parts) -> Outcome {
         }
         loop {
             match licenses.refresh(row.holder).await {
+                // What is older than what is known confirms nothing.
+                Ok(Applied::Older | Applied::Repeated) => failed += set_back(store, clock, row.holder).await?,
                 Ok(_) => asked += 1,
-                Err(RefreshError::HolderGone) => gone += 1,
+                Err(RefreshError::HolderGone) => gone += set_back(store, clock, row.holder).await?,
                 // This one alone, perhaps: one license that always fails must not stand before all others.
-                Err(RefreshError::Provider(_) | RefreshError::GivenUp) => failed += 1,
+                Err(RefreshError::Provider(_) | RefreshError::GivenUp) => {
+                    failed += set_back(store, clock, row.holder).await?;
+                }
                 Err(RefreshError::Paused(pause)) if pause <= LONGEST && waits < WAITS => {
                     waits += 1;
                     tokio::time::sleep(pause).await;
@@ -73,7 +80,13 @@ pub(crate) async fn run(parts: Parts) -> Outcome {
     }
 }
 
-/// The licenses that were not confirmed for long enough, the oldest first.
+/// Lets the others go before this one, which got no answer; one such license more.
+async fn set_back(store: &Store, clock: &Clock, holder: Holder) -> Result<u64, String> {
+    let tried = store.license_tried(holder, clock.now().wall).await;
+    tried.map(|()| 1).map_err(|error| format!("a license without an answer could not be set back: {error}"))
+}
+
+/// The licenses that were not confirmed for long enough, the oldest first, and behind them those that got no answer.
 async fn due(store: &Store, licenses: &Licenses, now: Timestamp) -> Result<Vec<LicenseRow>, StoreError> {
     // Never more often than requests would ask.
     let after = UNCONFIRMED.max(licenses.cache_ttl());

@@ -164,6 +164,34 @@ async fn a_license_that_always_fails_stands_before_no_other_whatever_the_failure
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_failing_licenses_than_a_run_asks_about_hold_up_the_others_for_one_run_and_never_again() {
+    const FAILING: usize = 1100;
+    let mut scene = Scene::new(FAILING + 50).await;
+    let faults = scene.holders[..FAILING].iter().map(|holder| (*holder, FaultKind::Untrusted)).collect();
+    let player = scene.ask(Player { faults, ..Player::default() });
+    let times = |which: &[Holder]| {
+        let asked = player.asked.lock().unwrap();
+        let times: Vec<usize> = which.iter().map(|holder| asked.get(holder).copied().unwrap_or(0)).collect();
+        (times.iter().min().copied().unwrap_or(0), times.iter().max().copied().unwrap_or(0))
+    };
+    assert_eq!(scene.run().await, Err("asked about 0 licenses, 1000 got no answer".to_owned()));
+    scene.clock.advance(SECOND * 60);
+    assert_eq!(scene.run().await, Err("asked about 50 licenses, 950 got no answer".to_owned()));
+    assert_eq!((times(&scene.holders[..FAILING]), times(&scene.holders[FAILING..])), ((1, 2), (1, 1)));
+
+    // From now on everybody has their turn: nobody is asked twice before all others were once.
+    let answered = scene.holders.split_off(FAILING);
+    for _ in 0..3 {
+        scene.clock.advance(UNCONFIRMED);
+        let before = times(&answered);
+        assert_eq!(scene.run().await, Err("asked about 50 licenses, 950 got no answer".to_owned()));
+        assert_eq!(times(&answered), (before.0 + 1, before.1 + 1));
+    }
+    let (least, most) = times(&scene.holders);
+    assert!(most - least <= 1 && least >= 4, "each in its turn: {least} to {most}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_is_away_is_left_alone_and_a_slow_one_is_asked_until_the_time_is_over() {
     let scene = Scene::new(300).await;
     let away = scene.holders.iter().map(|holder| (*holder, FaultKind::Unavailable)).collect();
