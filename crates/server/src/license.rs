@@ -108,6 +108,7 @@ pub(crate) fn jwt(license: &License, issuers: &Issuers) -> Result<JwtProvider, a
         account: needed(license.account.as_ref(), "account")?.clone(),
         product: license.product.clone(),
         issuer: needed(license.issuer.as_ref(), "issuer")?.clone(),
+        end_claim: license.end_claim.clone(),
         issuers: issuers.clone(),
     };
     Ok(JwtProvider::new(config)?)

@@ -125,8 +125,8 @@ const ANY_PADDING: GeneralPurposeConfig =
 const URL_ANY_PADDING: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PADDING);
 const STANDARD_ANY_PADDING: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, ANY_PADDING);
 
-/// A time as Keygen writes it: RFC 3339 in UTC with milliseconds.
-fn parse_time(text: &str) -> Option<crate::time::Timestamp> {
+/// A time as Keygen writes it: RFC 3339, in UTC with milliseconds there; any offset is taken, no offset is refused.
+pub fn parse_time(text: &str) -> Option<crate::time::Timestamp> {
     let at: jiff::Timestamp = text.parse().ok()?;
     Some(crate::time::Timestamp::from_millis(at.as_millisecond()))
 }

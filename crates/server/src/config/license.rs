@@ -36,6 +36,9 @@ settings! {
         scheme: Scheme = default "ED25519_SIGN";
         /// Provider `jwt`: name of the `[[issuers]]` entry whose keys verify license JWTs.
         issuer: String = optional "titanium";
+        /// Provider `jwt`: the claim in which a license JWT states when the license ends, in seconds or as RFC 3339; a
+        /// license without it has no end. `exp` where the hub's tokens last as long as its licenses.
+        end_claim: String = default "license_expires_at";
         /// Provider `file`: the license file, a file with a license key, or a folder of such files, of which the genuine
         /// one that was issued last counts. Read again when it changes.
         path: PathBuf = optional "./license.lic";
@@ -161,13 +164,17 @@ impl License {
         if let Err((at, problem)) = AccountKeys::parse(&texts) {
             cx.problem_in(&format!("public_keys[{at}]"), problem.to_string(), "keep one key of each type");
         }
+        if ["iss", "sub", "aud", "nbf", "iat", "jti", "scope"].contains(&self.end_claim.as_str()) {
+            let remedy = "name the claim that states when the license ends, or `exp` where tokens last as long";
+            cx.problem_in("end_claim", "this claim says something else", remedy);
+        }
         if self.trust_for < self.cache_ttl {
             cx.problem_in("trust_for", "shorter than `cache_ttl`", "make it at least as long as `cache_ttl`");
         }
     }
 }
 
-fn is_uuid(text: &str) -> bool {
+pub(crate) fn is_uuid(text: &str) -> bool {
     let dashes = [8, 13, 18, 23];
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match byte {

@@ -6,8 +6,9 @@
 //!
 //! # What counts
 //! The token in `meta.token`, verified as any token of the named `[[issuers]]` entry is: keys, `iss`, `aud`, times. It
-//! must be about the user who asks. Its `exp` is the end that the license states, from which the grace counts, and its
-//! `iat` the moment at which the hub said so. An answer *without* a token can only take away: `meta.valid` that is
+//! must be about the user who asks. Its `iat` is the moment at which the hub said so. Its `exp` bounds how long the token
+//! can be presented, to us in this answer or to anybody, and is not the end of the license: that is the claim which the
+//! configuration names, from which the grace counts, and a license without it has no end that is known here. An answer *without* a token can only take away: `meta.valid` that is
 //! `false` is believed, since the connection is the hub's; `true` is not.
 //!
 //! A token that cannot be verified (no keys, unknown key, wrong signature) is a fault and says nothing of the license; one
@@ -26,11 +27,12 @@ use doorward_core::{
     user::Email,
 };
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::said::{Answer, Said};
 use super::{
     http::{Connection, ConnectionError, Endpoint, Reply, encode},
+    keygen::Enrolled,
     provider::{ASK_TIMEOUT, Answering, LicenseProvider, ProviderFault, Question},
     trouble::Trouble,
 };
@@ -47,6 +49,8 @@ pub struct JwtConfig {
     pub product: Option<String>,
     /// Name of the issuer whose keys verify license JWTs.
     pub issuer: String,
+    /// Claim in which a license JWT states the end of the license; `exp` where hubs make tokens last as long.
+    pub end_claim: String,
     /// Where that issuer is found.
     pub issuers: Issuers,
 }
@@ -60,6 +64,7 @@ struct Inner {
     account: String,
     product: Option<String>,
     issuer: String,
+    end_claim: String,
     issuers: Issuers,
 }
 
@@ -69,9 +74,9 @@ impl JwtProvider {
     /// # Errors
     /// Misconfiguration.
     pub fn new(config: JwtConfig) -> Result<Self, ConnectionError> {
-        let JwtConfig { endpoint, account, product, issuer, issuers } = config;
+        let JwtConfig { endpoint, account, product, issuer, end_claim, issuers } = config;
         let connection = Connection::new(&endpoint)?;
-        Ok(Self(Arc::new(Inner { connection, account, product, issuer, issuers })))
+        Ok(Self(Arc::new(Inner { connection, account, product, issuer, end_claim, issuers })))
     }
 
     /// The user with this mail address.
@@ -80,6 +85,15 @@ impl JwtProvider {
     /// [`Trouble`].
     pub async fn find_user(&self, email: &Email) -> Result<Option<User>, Trouble> {
         in_time(self.0.find_user(email.as_str())).await
+    }
+
+    /// Makes a user without a password (B23); `metadata` is kept beside them. Asking twice is harmless: nothing is made
+    /// where the address is known.
+    ///
+    /// # Errors
+    /// [`Trouble`]; after one that leaves open whether it was done, ask again.
+    pub async fn create_user(&self, email: &Email, metadata: Map<String, Value>) -> Result<Enrolled, Trouble> {
+        in_time(self.0.create_user(email.as_str(), metadata)).await
     }
 
     /// Asks about a license that does not exist: whether the hub is there, takes our token and answers in its form.
@@ -145,7 +159,8 @@ impl Inner {
             Answer::Token(token) => {
                 // Bounded by the issuer's own limits too, and its fetches are shared with everybody.
                 let verdict = self.issuers.verify(&token, now).wait().await;
-                let said = Said::read(&token, verdict, &self.issuer, self.product.as_deref())?;
+                let product = self.product.as_deref();
+                let said = Said::read(&token, verdict, &self.issuer, product, &self.end_claim)?;
                 // What belongs to nobody in particular has no subject to compare.
                 let subject = matches!(question.holder, Holder::User(_)).then_some(question.subject.as_deref());
                 said.observe(subject, now.wall)
@@ -179,6 +194,25 @@ impl Inner {
             // About us, whatever was asked.
             400..=403 => Err(Trouble::Refused { status, error }),
             _ => Err(Trouble::RefusedUnsigned { status, error }),
+        }
+    }
+
+    async fn create_user(&self, email: &str, metadata: Map<String, Value>) -> Result<Enrolled, Trouble> {
+        // Most hubs refuse a second user of an address, and some do not.
+        if let Some(user) = self.find_user(email).await? {
+            return Ok(Enrolled::Known(user));
+        }
+        let body = json!({
+            "data": {"type": "users", "attributes": {"email": email.to_lowercase(), "metadata": metadata}},
+        });
+        match self.send(Method::POST, &self.target("/users"), Some(&body)).await {
+            Ok(reply) => Ok(Enrolled::Created(User::read(reply.text()).map_err(Trouble::shape)?)),
+            // Somebody else was faster.
+            Err(refused @ Trouble::RefusedUnsigned { status: 409 | 422, .. }) => match self.find_user(email).await? {
+                Some(user) => Ok(Enrolled::Known(user)),
+                None => Err(refused),
+            },
+            Err(trouble) => Err(trouble),
         }
     }
 

@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use doorward_core::{
     decision::Denial,
-    keygen::Validation,
+    keygen::{Validation, parse_time},
     license::{LicenseState, Observation},
     reason::Reason,
     time::Timestamp,
     token::Claims,
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     issuer::VerifiedToken,
@@ -58,8 +59,9 @@ impl Answer {
 
 /// What a license JWT says whose signature fits.
 pub(super) enum Said {
-    Good(Arc<VerifiedToken>, LicenseState),
-    /// It is over; since then.
+    Good(Arc<VerifiedToken>, LicenseState, Option<Timestamp>),
+    /// The token is over, and with it the license that it speaks of, since then: a hub that is asked now and has nothing
+    /// newer to say would not answer with a token that has ended (B52).
     Expired(Option<Timestamp>),
     /// It is for something else.
     Other,
@@ -67,20 +69,21 @@ pub(super) enum Said {
 
 impl Said {
     /// # Errors
-    /// What proves nothing about a license: a token that cannot be verified, that is of another issuer, or whose word for
-    /// its status is unknown here.
+    /// What proves nothing about a license: a token that cannot be verified, that is of another issuer, whose word for
+    /// its status is unknown here, or whose `end_claim` is no time.
     pub(super) fn read(
         token: &str,
         verdict: Result<Arc<VerifiedToken>, Denial>,
         issuer: &str,
         product: Option<&str>,
+        end_claim: &str,
     ) -> Result<Self, ProviderFault> {
         let verified = match verdict {
             Ok(verified) => verified,
             Err(denial) => {
                 return match denial.reason {
                     // The signature was found to fit before any claim was looked at.
-                    Reason::TokenExpired => Ok(Self::Expired(stated_end(token))),
+                    Reason::TokenExpired => Ok(Self::Expired(end_of_ended(token, end_claim))),
                     Reason::TokenWrongAudience | Reason::TokenMissingClaim | Reason::TokenInvalidClaim => {
                         Ok(Self::Other)
                     }
@@ -101,10 +104,10 @@ impl Said {
         if product.is_some_and(|product| !verified.claims.audience.iter().any(|audience| audience == product)) {
             return Ok(Self::Other);
         }
-        match state(&verified.claims) {
-            Some(state) => Ok(Self::Good(verified, state)),
-            None => Err(Trouble::Shape("the status in the license JWT").into()),
-        }
+        let state = state(&verified.claims).ok_or(Trouble::Shape("the status in the license JWT"))?;
+        let end =
+            stated_end(&verified.claims, end_claim).ok_or(Trouble::Shape("the license's end in the license JWT"))?;
+        Ok(Self::Good(verified, state, end))
     }
 
     /// `subject`: whom the license must be about, `Some(None)` where nobody knows; `None` where it may be about anybody.
@@ -119,7 +122,7 @@ impl Said {
         match self {
             Self::Expired(end) => bare(LicenseState::Expired, end, now),
             Self::Other => bare(LicenseState::Invalid, None, now),
-            Self::Good(token, state) => {
+            Self::Good(token, state, end) => {
                 let claims = &token.claims;
                 let observed_at = claims.issued_at.unwrap_or(now);
                 let is_theirs = subject.is_none_or(|subject| subject.is_some() && subject == claims.subject.as_deref());
@@ -127,7 +130,7 @@ impl Said {
                     return bare(LicenseState::Invalid, None, observed_at);
                 }
                 let entitlements = entitlements(claims);
-                Observation { entitlements, ..bare(state, claims.expires_at, observed_at) }
+                Observation { entitlements, ..bare(state, end, observed_at) }
             }
         }
     }
@@ -155,14 +158,36 @@ fn entitlements(claims: &Claims) -> BTreeSet<String> {
     listed.unwrap_or_default().into_iter().take(MAX_ENTITLEMENTS).collect()
 }
 
-/// `exp` of a token whose signature is known to fit.
-fn stated_end(token: &str) -> Option<Timestamp> {
-    #[derive(Deserialize)]
-    struct End {
-        exp: f64,
+/// The end that the license states in its claim `name`; `None`: something that is no time.
+fn stated_end(claims: &Claims, name: &str) -> Option<Option<Timestamp>> {
+    if name == "exp" {
+        return Some(claims.expires_at);
     }
+    let Some(raw) = claims.more.raw(name) else { return Some(None) };
+    moment(&serde_json::from_str(raw).ok()?)
+}
+
+/// Seconds since the Unix epoch, as in any claim of a token (RFC 7519 §2), or RFC 3339; null is "no end".
+pub(super) fn moment(value: &Value) -> Option<Option<Timestamp>> {
+    /// The year 9999: what lies beyond is a number in other units.
+    const MOST: f64 = 253_402_300_799.0;
+    match value {
+        Value::Null => Some(None),
+        Value::String(text) => parse_time(text).map(Some),
+        Value::Number(number) => {
+            let secs = number.as_f64().filter(|secs| (0.0..=MOST).contains(secs))?;
+            Some(Some(Timestamp::from_millis((secs * 1000.0) as i64)))
+        }
+        _ => None,
+    }
+}
+
+/// When the license ended that a token spoke of which has ended itself, and whose signature is known to fit: as it
+/// states, but not after the token's own end.
+fn end_of_ended(token: &str, name: &str) -> Option<Timestamp> {
     let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let End { exp } = serde_json::from_slice(&payload).ok()?;
-    // Within what `Timestamp` counts; the check of the claims refused everything else.
-    Some(Timestamp::from_millis((exp * 1000.0) as i64))
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    let ended = moment(claims.get("exp")?)??;
+    let stated = claims.get(name).and_then(moment).flatten();
+    Some(stated.map_or(ended, |end| end.min(ended)))
 }

@@ -23,6 +23,7 @@ use crate::{
 };
 
 const NOW: i64 = 1_800_000_000;
+const END: &str = "license_expires_at";
 
 /// A hub, its issuer, and a license of Ann's; the token is what the test says.
 struct Stage {
@@ -65,6 +66,7 @@ impl Stage {
             account: ACCOUNT.to_owned(),
             product: Some(PRODUCT.to_owned()),
             issuer: "hub".to_owned(),
+            end_claim: END.to_owned(),
             issuers,
         });
         let ann = hub.user("ann@example.com");
@@ -115,11 +117,11 @@ impl Stage {
 #[tokio::test]
 async fn a_license_jwt_says_what_its_claims_say() {
     let stage = Stage::new().await;
-    stage.mint(json!({"entitlements": ["sso", "api"]}));
+    stage.mint(json!({"entitlements": ["sso", "api"], END: NOW + 86_400}));
     let wanted = Observation {
         state: S::Active,
         license_id: Some(stage.license.clone()),
-        expires_at: Some(Timestamp::from_secs(NOW + 3600)),
+        expires_at: Some(Timestamp::from_secs(NOW + 86_400)),
         entitlements: ["api".to_owned(), "sso".to_owned()].into(),
         observed_at: Timestamp::from_secs(NOW - 60),
     };
@@ -154,13 +156,82 @@ async fn a_missing_status_is_active_and_an_unknown_one_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_has_ended_is_a_license_that_has_ended_then() {
+async fn the_end_of_the_license_is_what_its_claim_says_and_never_that_of_the_token() {
+    let stage = Stage::new().await;
+    let end =
+        async || stage.ask().await.map(|said| said.expires_at.map(Timestamp::as_secs)).map_err(|fault| fault.kind);
+    assert_eq!(end().await, Ok(None), "the token ends in an hour, the license not at all");
+    for (claim, wanted) in [
+        (json!(NOW + 86_400), Ok(Some(NOW + 86_400))),
+        (json!(NOW - 86_400), Ok(Some(NOW - 86_400))),
+        (json!("2027-01-16T08:00:00.000Z"), Ok(Some(NOW + 86_400))),
+        (json!("2027-01-16T10:00:00+02:00"), Ok(Some(NOW + 86_400))),
+        (json!((NOW + 86_400) * 1000), Err(FaultKind::Untrusted)),
+        (json!("tomorrow"), Err(FaultKind::Untrusted)),
+        (json!("2027-01-16"), Err(FaultKind::Untrusted)),
+        (json!(-1), Err(FaultKind::Untrusted)),
+        (json!(true), Err(FaultKind::Untrusted)),
+        (json!([NOW]), Err(FaultKind::Untrusted)),
+    ] {
+        stage.mint(json!({ END: claim }));
+        assert_eq!(end().await, wanted, "{claim}");
+    }
+    let moment = |claim| said::moment(&claim).unwrap();
+    assert_eq!(moment(Value::Null), None, "null is no end");
+}
+
+#[tokio::test]
+async fn where_the_configuration_says_so_the_license_ends_with_the_token() {
+    let mut stage = Stage::new().await;
+    let inner = &stage.provider.0;
+    let endpoint =
+        Endpoint { url: stage.hub.url().parse().unwrap(), host: None, token: Secret::new(PRODUCT_TOKEN.to_owned()) };
+    let provider = JwtProvider::new(JwtConfig {
+        endpoint,
+        account: ACCOUNT.to_owned(),
+        product: None,
+        issuer: "hub".to_owned(),
+        end_claim: "exp".to_owned(),
+        issuers: inner.issuers.clone(),
+    });
+    stage.provider = provider.unwrap();
+    stage.mint(json!({ END: NOW + 86_400 }));
+    assert_eq!(stage.ask().await.unwrap().expires_at, Some(Timestamp::from_secs(NOW + 3600)));
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_a_license_that_has_ended_then_or_before() {
     let stage = Stage::new().await;
     stage.mint(json!({"exp": NOW - 31}));
     let said = stage.ask().await.unwrap();
     assert_eq!((said.state, said.expires_at), (S::Expired, Some(Timestamp::from_secs(NOW - 31))));
+    for (stated, end) in [(NOW - 86_400, NOW - 86_400), (NOW + 86_400, NOW - 31)] {
+        stage.mint(json!({"exp": NOW - 31, END: stated}));
+        let said = stage.ask().await.unwrap();
+        assert_eq!((said.state, said.expires_at), (S::Expired, Some(Timestamp::from_secs(end))), "{stated}");
+    }
     stage.mint(json!({"exp": NOW - 29}));
     assert_eq!(stage.state().await, Ok(S::Active), "within the tolerance of the issuer");
+}
+
+#[tokio::test]
+async fn users_are_made_once_whether_the_hub_refuses_a_second_one_or_not() {
+    let stage = Stage::new().await;
+    let email = Email::parse("Bob@example.com").unwrap();
+    let metadata = Map::from_iter([("appSlug".to_owned(), "web".into())]);
+    let Ok(Enrolled::Created(User { id, .. })) = stage.provider.create_user(&email, metadata).await else {
+        panic!("not created");
+    };
+    assert_eq!(
+        stage.hub.change_user(&id, |user| (user.email.clone(), user.metadata["appSlug"].clone())),
+        ("bob@example.com".to_owned(), json!("web"))
+    );
+    let again = stage.provider.create_user(&email, Map::new()).await.unwrap();
+    assert!(matches!(again, Enrolled::Known(user) if user.id == id));
+    stage.hub.fault(Some(Fault::OtherShape));
+    let carol = Email::parse("carol@example.com").unwrap();
+    let trouble = stage.provider.create_user(&carol, Map::new()).await.unwrap_err();
+    assert!(matches!(trouble, Trouble::Shape(_)), "a user without an id is none: {trouble}");
 }
 
 #[tokio::test]
@@ -282,6 +353,7 @@ async fn a_mail_address_is_that_of_the_user_who_has_it() {
         account: ACCOUNT.to_owned(),
         product: None,
         issuer: "hub".to_owned(),
+        end_claim: END.to_owned(),
         issuers: stage.provider.0.issuers.clone(),
     });
     assert_eq!(provider.unwrap().find_user(&email("bob@example.com")).await, Ok(None));
