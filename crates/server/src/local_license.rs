@@ -12,7 +12,7 @@ use doorward_core::{
 };
 use doorward_gate::{
     clock::Clock,
-    license::{Expected, FileListener, FileNews, FileProvider, LicenseProvider, RelayOptions, RelayProvider},
+    license::{Applied, Expected, FileListener, FileNews, FileProvider, LicenseProvider, RelayOptions, RelayProvider},
 };
 
 use crate::{
@@ -78,6 +78,10 @@ impl LocalLicense {
             }
             Self::Relay(_) => {}
             Self::File(file) => {
+                if file.is_passed_over() && server.gate.store().license(Holder::Installation).await == Ok(None) {
+                    // Somebody said that it is to count: `doorward license forget`.
+                    file.start_over();
+                }
                 let looked = file.clone();
                 let changed = tokio::task::spawn_blocking(move || looked.has_changed()).await;
                 if !changed.unwrap_or(false) {
@@ -85,8 +89,15 @@ impl LocalLicense {
                 }
                 // Not as a question: one that failed before must not make the new file wait.
                 let Ok(observation) = file.read(clock.now()).await else { return };
-                if let Err(error) = licenses.observe(Holder::Installation, observation, None).await {
-                    tracing::debug!(%error, "the license file waits for the store");
+                match licenses.observe(Holder::Installation, observation, None).await {
+                    // A process that has just started learns only here that something newer is known.
+                    Ok(Applied::Older) => {
+                        if let Ok(Some(row)) = server.gate.store().license(Holder::Installation).await {
+                            file.passed_over(&row.known.observation);
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "the license file waits for the store"),
                 }
             }
         }

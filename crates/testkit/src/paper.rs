@@ -132,6 +132,12 @@ impl Account {
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
     }
 
+    /// A license key of the scheme `ED25519_SIGN` with any text in it.
+    pub fn free_key(&self, text: &str) -> String {
+        let signed = format!("key/{}", BASE64_URL_SAFE.encode(text));
+        format!("{signed}.{}", BASE64_URL_SAFE.encode(self.key.sign(signed.as_bytes())))
+    }
+
     /// A license key of the scheme `ED25519_SIGN` with Keygen's default data.
     pub fn key(&self, paper: &Paper) -> String {
         let data = json!({
@@ -139,7 +145,6 @@ impl Account {
             "policy": { "id": "pol-1", "duration": null }, "user": null,
             "license": { "id": paper.id, "created": time(paper.issued), "expiry": paper.expiry.map(time) },
         });
-        let signed = format!("key/{}", BASE64_URL_SAFE.encode(data.to_string()));
-        format!("{signed}.{}", BASE64_URL_SAFE.encode(self.key.sign(signed.as_bytes())))
+        self.free_key(&data.to_string())
     }
 }

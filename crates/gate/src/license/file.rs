@@ -2,7 +2,10 @@
 //! network.
 //!
 //! What lies at the path is read again when it changes. What was read last and is genuine stays in use until
-//! something genuine takes its place: a file that is half copied, forged or for somebody else changes nothing.
+//! something genuine takes its place: a file that is half copied, forged or for somebody else changes nothing. Nor does
+//! one that was issued before what is known, so that an old copy brings no suspended license back; that holds for the
+//! file of another license too, since nobody can tell here which of two licenses is meant. Whoever put it there is told,
+//! and what to do: check it out again, or say that what is known is to be forgotten.
 
 use std::{
     fmt,
@@ -21,7 +24,7 @@ use doorward_core::{
 use futures_util::FutureExt as _;
 
 use super::{
-    paper::{Expected, Paper, Unusable},
+    paper::{Expected, Paper},
     provider::{Answering, FaultKind, LicenseProvider, ProviderFault, Question},
 };
 
@@ -84,6 +87,8 @@ struct State {
     held: Option<(Paper, String)>,
     /// What is wrong with what lies there.
     problem: Option<String>,
+    /// A genuine one lies there that is older than what is known.
+    is_older: bool,
 }
 
 /// A file as far as it can be told without reading it.
@@ -202,6 +207,26 @@ impl FileProvider {
         self.0.state().seen.as_ref() != Some(&seen)
     }
 
+    /// Takes note that what was read is older than `known`, which the store holds: it is not in use, and that is told.
+    pub fn passed_over(&self, known: &Observation) {
+        let mut state = self.0.state();
+        if let Some((paper, name)) = state.held.take() {
+            state.is_older = true;
+            let problem = older(&name, &paper, known);
+            self.0.tell(&mut state, &[problem]);
+        }
+    }
+
+    /// Whether something genuine lies there that is not taken because it is older than what is known.
+    pub fn is_passed_over(&self) -> bool {
+        self.0.state().is_older
+    }
+
+    /// Forgets what was read, because nothing is known any more that could be newer.
+    pub fn start_over(&self) {
+        *self.0.state() = State::default();
+    }
+
     /// How it fares.
     pub fn status(&self) -> FileStatus {
         let state = self.0.state();
@@ -243,15 +268,14 @@ impl Inner {
     fn take(&self, state: &mut State, place: Place, seen: Vec<Seen>) {
         let is_empty = seen.is_empty();
         state.seen = Some(seen);
+        state.is_older = false;
         let mut problems = place.problems;
         if let Some((paper, name)) = place.best {
-            let is_older = state
-                .held
-                .as_ref()
-                .is_some_and(|(held, _)| paper.observation.observed_at < held.observation.observed_at);
-            if is_older {
-                problems.push(format!("{name}: {}", Unusable::Older));
-            } else if state.held.as_ref().is_none_or(|(held, _)| *held != paper) {
+            let held = state.held.as_ref().map(|(held, _)| held);
+            if let Some(held) = held.filter(|held| paper.observation.observed_at < held.observation.observed_at) {
+                problems.push(older(&name, &paper, &held.observation));
+                state.is_older = true;
+            } else if held.is_none_or(|held| *held != paper) {
                 let license_id = paper.observation.license_id.clone();
                 let ends_at = paper.ends_at;
                 tracing::info!(file = name, license = license_id, "took the license file");
@@ -264,6 +288,11 @@ impl Inner {
             state.held = None;
             problems.push(format!("there is no license file at {}", self.path.display()));
         }
+        self.tell(state, &problems);
+    }
+
+    /// Takes the problems over, and tells of them unless they are those of before.
+    fn tell(&self, state: &mut State, problems: &[String]) {
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         if let Some(why) = problem.clone().filter(|_| problem != state.problem) {
             tracing::warn!(problem = why, goes_on = state.held.is_some(), "a license file is not taken");
@@ -271,6 +300,27 @@ impl Inner {
         }
         state.problem = problem;
     }
+}
+
+/// Why a genuine paper is not taken that was issued before `known`, and what to do.
+fn older(name: &str, paper: &Paper, known: &Observation) -> String {
+    let id = |observation: &Observation| observation.license_id.clone().unwrap_or_else(|| "without a name".to_owned());
+    let (found, used) = (id(&paper.observation), id(known));
+    let what = if paper.observation.observed_at == Timestamp::EPOCH {
+        format!(
+            "it does not say when the license {found} was issued, and something newer is known of the license {used}"
+        )
+    } else if found == used {
+        format!(
+            "it was issued before the one in use, and is of the same license, {used}: an old copy takes nothing back"
+        )
+    } else {
+        format!("the license {found} in it was issued before the one in use, {used}, so it does not take its place")
+    };
+    format!(
+        "{name}: {what}; check the license out again, which makes a newer file, or let this one count as it is with \
+         `doorward license forget`"
+    )
 }
 
 impl LicenseProvider for FileProvider {

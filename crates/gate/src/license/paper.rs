@@ -56,8 +56,6 @@ pub enum Unusable {
     NoFingerprint,
     /// A machine file of another machine.
     OtherMachine,
-    /// It was issued before the one in use.
-    Older,
 }
 
 impl fmt::Display for Unusable {
@@ -70,7 +68,6 @@ impl fmt::Display for Unusable {
             Self::NotOfAMachine => f.write_str("`license.fingerprint` asks for a machine file, and this is none"),
             Self::NoFingerprint => f.write_str("a machine file needs `license.fingerprint`"),
             Self::OtherMachine => f.write_str("it is for another machine than `license.fingerprint`"),
-            Self::Older => f.write_str("it was issued before the one in use"),
         }
     }
 }
@@ -110,6 +107,12 @@ impl Paper {
     /// Whether it counts no more at `now`.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.ends_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether it says neither whose license it is nor when it ends: a key whose text the vendor chose freely. It is
+    /// genuine, and counts without end where neither account nor product is asked for.
+    pub fn is_bare(&self) -> bool {
+        self.observation.license_id.is_none() && self.observation.expires_at.is_none() && self.ends_at.is_none()
     }
 
     fn of_file(text: &str, expected: &Expected, now: Timestamp) -> Result<Self, Unusable> {

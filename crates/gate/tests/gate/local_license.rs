@@ -128,6 +128,64 @@ async fn a_file_put_in_its_place_is_taken_and_the_old_one_stays_until_a_genuine_
 }
 
 #[tokio::test]
+async fn what_is_older_than_what_is_known_is_told_and_taken_once_nothing_is_known_any_more() {
+    let account = Account::generate();
+    let place = Place::new("license.lic", expected(&account));
+    place.put(&place.path, &account.file(&paper("l1", 3)));
+    assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+    place.heard();
+    for (text, why) in [
+        (account.file(&paper("l1", 9)), "is of the same license, l1: an old copy"),
+        (account.file(&paper("l2", 9)), "the license l2 in it was issued before the one in use, l1"),
+    ] {
+        place.put(&place.path, &text);
+        assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+        let heard = place.heard();
+        let [FileNews::Refused { why: said }] = &heard[..] else { panic!("{heard:?}") };
+        for part in ["license.lic: ", why, "check the license out again", "`doorward license forget`"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(place.provider.is_passed_over());
+    }
+    // As a process finds it that has just started: the store knows more than the file.
+    let known = ask(&place.provider, Duration::ZERO).await.unwrap();
+    place.provider.start_over();
+    assert!(place.provider.has_changed() && !place.provider.is_passed_over());
+    assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+    place.heard();
+    place.provider.passed_over(&known);
+    assert_eq!(place.id().await, Err(FaultKind::Misconfigured), "it is not in use");
+    assert!(place.provider.is_passed_over());
+    assert!(matches!(&place.heard()[..], [FileNews::Refused { why }] if why.contains("before the one in use, l1")));
+    place.provider.passed_over(&known);
+    assert!(place.heard().is_empty(), "it is told once");
+    place.provider.start_over();
+    assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+}
+
+#[tokio::test]
+async fn a_key_of_any_text_counts_without_an_end_and_only_where_nothing_is_asked_of_it() {
+    let account = Account::generate();
+    let free = account.free_key("ada@example.com");
+    let strict = Read::read(&free, &expected(&account), NOW);
+    assert_eq!(strict, Err(Unusable::Unnamed("account")));
+    let anything = Expected { account: None, product: None, ..expected(&account) };
+    let taken = Read::read(&free, &anything, NOW).unwrap();
+    assert!(taken.is_bare() && !taken.is_over(NOW.plus(Duration::from_hours(10_000 * 24))));
+    let named = Read::read(&account.key(&paper("l1", 3)), &anything, NOW).unwrap();
+    assert!(!named.is_bare(), "it says whose license it is");
+    // Whatever is known is newer than what says nothing of its time.
+    let place = Place::new("license.key", anything);
+    place.put(&place.path, &account.file(&paper("l1", 3)));
+    assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+    place.heard();
+    place.put(&place.path, &free);
+    assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+    let heard = place.heard();
+    assert!(matches!(&heard[..], [FileNews::Refused { why }] if why.contains("does not say when")), "{heard:?}");
+}
+
+#[tokio::test]
 async fn of_a_folder_the_genuine_license_that_was_issued_last_counts() {
     let account = Account::generate();
     let place = Place::new("licenses", expected(&account));

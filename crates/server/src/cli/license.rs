@@ -1,6 +1,8 @@
 //! `license`: is this license key or file genuine, and what does it allow?
 
 mod clock;
+mod forget;
+mod validate;
 
 use std::{
     fs,
@@ -24,7 +26,7 @@ use serde_json::{Map, Value};
 use super::{
     Failure, Out,
     output::{distance, printable, time},
-    with_store,
+    wait_for, with_store,
 };
 use crate::config::Config;
 
@@ -40,6 +42,15 @@ pub enum License {
     /// For after a clock that was far ahead: set the clocks of all servers first, or they lead it astray again. It is
     /// audited.
     Clock(clock::Clock),
+    /// Ask the provider of `[license]` about one license now: `keygen` and `jwt`. Nothing is written down.
+    ///
+    /// Keygen tells its webhook endpoints of it (`license.validation.*`), and a license whose time begins with its first
+    /// validation begins. Exit code 0: usable; 1: not usable, or the provider is down; 2: the provider's answer is not
+    /// believed, or it refuses us.
+    Validate(validate::Validate),
+    /// Forget what is known of the license of this installation (provider `file`), so that the file in its place counts
+    /// however old it is. Without this, no license takes the place of one that was issued later.
+    Forget,
 }
 
 /// Verify a license key or a license file.
@@ -98,6 +109,8 @@ impl License {
         match self {
             Self::Verify(verify) => verify.run(config, clock.now().wall, out),
             Self::Clock(command) => with_store(config, clock, async |store| command.run(store, clock, out).await),
+            Self::Validate(validate) => wait_for(validate.run(config, clock, out)),
+            Self::Forget => with_store(config, clock, async |store| forget::run(store, config, clock, out).await),
         }
     }
 }

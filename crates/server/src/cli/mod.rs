@@ -16,6 +16,7 @@ mod keys;
 mod license;
 pub(crate) mod mail;
 mod output;
+mod provider;
 mod rotate;
 mod serve;
 mod sessions;
@@ -188,7 +189,8 @@ fn execute(cli: &Cli, stdout: &mut dyn io::Write) -> Result<(), Failure> {
         Command::License(license) => license.run(&load()?, &clock, out),
         Command::Explain(explain) => wait_for(explain.run(&load()?, &clock, out)),
         Command::Users(users) => {
-            let outcome = with_store(&load()?, &clock, async |store| users.run(store, &clock, out).await);
+            let config = load()?;
+            let outcome = with_store(&config, &clock, async |store| users.run(store, &config, &clock, out).await);
             // Whoever runs an import in a script tells "some rows are broken" from "it did not run" by the code.
             outcome.map_err(|failure| match (users, failure) {
                 (users::Users::Import(_), Failure::Failed(text)) => Failure::Wrong(text),

@@ -11,7 +11,7 @@ use doorward_core::{
     time::Timestamp,
     user::{Email, LinkStatus, User},
 };
-use doorward_gate::clock::Clock;
+use doorward_gate::{clock::Clock, license::keygen::Enrolled};
 use doorward_store::{Changed, CreateUser, NewUser, Store, Which};
 use serde::Serialize;
 
@@ -19,7 +19,9 @@ use super::{
     Failure, Out,
     import::{Import, subject_problem},
     output::time,
+    provider::Provider,
 };
+use crate::config::Config;
 
 /// People who may sign in.
 #[derive(Debug, Subcommand)]
@@ -53,6 +55,10 @@ pub struct Add {
     /// Subject at the license provider, confirmed by the first sign-in.
     #[arg(long, value_name = "SUBJECT", value_parser = parse_subject)]
     pending_subject: Option<String>,
+    /// Make the user at the license provider too (`keygen`, `jwt`), or find them there by their address; the first sign-in
+    /// confirms that it is the same person.
+    #[arg(long, conflicts_with = "pending_subject")]
+    at_provider: bool,
     /// Hash of a password of the old system: bcrypt, or Argon2 in PHC form.
     #[arg(long, value_name = "HASH", value_parser = parse_hash)]
     password_hash: Option<Secret<String>>,
@@ -137,9 +143,15 @@ impl From<&User> for Shown {
 }
 
 impl Users {
-    pub(super) async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+    pub(super) async fn run(
+        &self,
+        store: &Store,
+        config: &Config,
+        clock: &Clock,
+        out: &mut Out<'_>,
+    ) -> Result<(), Failure> {
         match self {
-            Self::Add(add) => add.run(store, clock, out).await,
+            Self::Add(add) => add.run(store, config, clock, out).await,
             Self::List => list(store, out).await,
             Self::Ban(one) => ban(store, clock, &one.email, out).await,
             Self::Unban(one) => unban(store, clock, &one.email, out).await,
@@ -150,15 +162,30 @@ impl Users {
 }
 
 impl Add {
-    async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+    async fn run(&self, store: &Store, config: &Config, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
+        let enrolled = if self.at_provider { Some(self.enroll(store, config, clock).await?) } else { None };
+        let subject = match &enrolled {
+            Some(Enrolled::Created(user) | Enrolled::Known(user)) => Some(user.id.clone()),
+            None => self.pending_subject.clone(),
+        };
         let at = clock.now().wall;
         let user = User {
             admin: self.admin,
-            link_status: self.pending_subject.as_ref().map(|_| LinkStatus::PendingVerify),
-            candidate_subject: self.pending_subject.clone(),
+            link_status: subject.as_ref().map(|_| LinkStatus::PendingVerify),
+            candidate_subject: subject,
             ..User::new(UserId::mint(at, clock.random()), self.email.clone(), at)
         };
-        let mut effects = Effects::audited(event(EventKind::UserCreated, at).about(user.id));
+        let mut created = event(EventKind::UserCreated, at).about(user.id);
+        let there = match &enrolled {
+            Some(Enrolled::Created(_)) => ", and at the license provider",
+            Some(Enrolled::Known(_)) => ", whom the license provider knew",
+            None => "",
+        };
+        if let Some(enrolled) = &enrolled {
+            let word = if matches!(enrolled, Enrolled::Created(_)) { "created" } else { "known" };
+            created.detail.more.insert("at_provider".to_owned(), word.into());
+        }
+        let mut effects = Effects::audited(created);
         if self.admin {
             effects.audit.push(event(EventKind::UserAdminGranted, at).about(user.id));
         }
@@ -166,11 +193,31 @@ impl Add {
         match store.create_users(vec![new], effects).await?.as_slice() {
             [CreateUser::Created] => {
                 let role = if user.admin { ", who administers this installation" } else { "" };
-                out.say(&Shown::from(&user), &format!("added {}{role}", user.email))
+                out.say(&Shown::from(&user), &format!("added {}{role}{there}", user.email))
             }
-            _ => Err(Failure::Failed(format!("{} is a user already", user.email))),
+            _ => Err(already(&user.email)),
         }
     }
+
+    /// The user at the provider. Not before it is clear that there is none here: nobody is made there in vain.
+    async fn enroll(&self, store: &Store, config: &Config, clock: &Clock) -> Result<Enrolled, Failure> {
+        let provider = Provider::of(config, clock, "leave out `--at-provider`, or set it")?;
+        if store.user_by_email(self.email.clone()).await?.is_some() {
+            return Err(already(&self.email));
+        }
+        let enrolled = provider.enroll(&self.email).await?;
+        let (Enrolled::Created(user) | Enrolled::Known(user)) = &enrolled;
+        match subject_problem(&user.id) {
+            Some(problem) => {
+                Err(Failure::Failed(format!("the provider's id of {} cannot be kept: {problem}", self.email)))
+            }
+            None => Ok(enrolled),
+        }
+    }
+}
+
+fn already(email: &Email) -> Failure {
+    Failure::Failed(format!("{email} is a user already"))
 }
 
 impl Admin {
@@ -257,7 +304,9 @@ mod tests {
 
     async fn run(store: &Store, command: Users) -> Result<String, Failure> {
         let mut bytes = Vec::new();
-        command.run(store, &Clock::system(), &mut Out::new(&mut bytes, false)).await?;
+        let text = "public_url = \"http://127.0.0.1\"\n";
+        let config = Config::parse(text, std::path::Path::new("doorward.toml"), &Default::default()).unwrap();
+        command.run(store, &config, &Clock::system(), &mut Out::new(&mut bytes, false)).await?;
         Ok(String::from_utf8(bytes).unwrap())
     }
 
@@ -266,7 +315,13 @@ mod tests {
     }
 
     fn add(text: &str) -> Users {
-        Users::Add(Add { email: email(text), admin: false, pending_subject: None, password_hash: None })
+        Users::Add(Add {
+            email: email(text),
+            admin: false,
+            pending_subject: None,
+            at_provider: false,
+            password_hash: None,
+        })
     }
 
     fn one(text: &str) -> One {
@@ -292,6 +347,7 @@ mod tests {
             email: email("ada@example.com"),
             admin: true,
             pending_subject: Some("sub".to_owned()),
+            at_provider: false,
             password_hash: Some(parse_hash(hash).unwrap()),
         });
         run(&store, command).await.unwrap();

@@ -37,6 +37,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::license::is_uuid;
 pub use self::{
     apps::{App, IDENTITY_FIELDS, IdentityHeader, Timeout},
     env::PREFIX,

@@ -1,6 +1,7 @@
 //! The built executable: what commands print, what they leave behind, how they end.
 
 mod license;
+mod provider;
 
 use std::{
     fs,

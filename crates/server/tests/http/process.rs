@@ -11,6 +11,7 @@ mod hostile;
 mod issuer_keys;
 mod jobs;
 mod kill;
+mod licenses;
 mod mail;
 mod meanwhile;
 mod pause;

@@ -80,6 +80,12 @@ fn license_file(config: &Config, now: Timestamp) -> Option<Finding> {
         Some((paper, file)) if paper.is_over(now) => {
             Finding::bad(Status::Wrong, name, format!("{file}: the file has ended"), remedy)
         }
+        Some((paper, file)) if paper.is_bare() => {
+            let detail = format!("{file} is a genuine key that names no license, product or end: it counts for ever");
+            let remedy = "set `license.account` and `license.product`: then only what names them counts; or use a license \
+                          file";
+            Finding::bad(Status::Note, name, detail, remedy)
+        }
         Some(_) if !refused.is_empty() => Finding::bad(Status::Note, name, format!("not taken: {refused}"), remedy),
         Some((paper, file)) => {
             let end = [paper.observation.expires_at, paper.ends_at].into_iter().flatten().min();

@@ -211,6 +211,17 @@ async fn the_license_file_and_the_relay_are_looked_at() {
         assert_eq!(found["remedy"].is_null(), status == "ok", "{found}");
     }
 
+    // A key whose text the vendor chose freely says nothing that could be compared.
+    let bare = toml(&format!("path = {file:?}")).replace("account = \"acct-1\"\nproduct = \"prod-1\"\n", "");
+    fs::write(&file, account.free_key("ada@example.com")).unwrap();
+    let (document, outcome) = check(config(dir.path(), "", &bare)).await;
+    let found = finding(&document, "license ");
+    assert_eq!((&found["status"], outcome.is_ok()), (&"note".into(), true), "{found}");
+    assert!(found["detail"].as_str().unwrap().contains("it counts for ever"), "{found}");
+    assert!(found["remedy"].as_str().unwrap().contains("license.account"), "{found}");
+    let found = ask(Some(account.free_key("ada@example.com"))).await;
+    assert!(found["status"] == "wrong" && found["detail"].as_str().unwrap().contains("account"), "{found}");
+
     let ask = async |url: &str| {
         let place = format!("relay_url = \"{url}\"\nfingerprint = \"node-1\"");
         let (document, outcome) = check(config(dir.path(), "", &toml(&place))).await;
