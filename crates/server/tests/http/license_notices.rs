@@ -4,12 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     effects::Effects,
+    id::UserId,
     license::{Holder, LicenseState, Observation},
     time::Timestamp,
+    user::{Email, User},
 };
 use doorward_gate::license::LicenseProvider;
-use doorward_store::JobOutcome;
-use doorward_testkit::wire::Wire;
+use doorward_store::{CreateUser, JobOutcome};
+use doorward_testkit::{
+    paper::{Account, Paper},
+    wire::Wire,
+};
 
 use crate::{
     door::until,
@@ -87,6 +92,72 @@ async fn a_user_is_told_14_and_3_days_before_and_when_the_license_has_ended_once
     until("the new end is told", || told(&world, "ada@example.com").len() == 4).await;
     let rows = world.store().audit_tail(0, 1000).await.unwrap();
     assert_eq!(rows.iter().filter(|row| row.kind == "license.notice_sent").count(), 4);
+    other.stop().await;
+}
+
+/// A user in the store, changed before they are made.
+async fn made(world: &World, email: &str, change: impl FnOnce(&mut User)) {
+    let at = world.clock.now().wall;
+    let mut user = User::new(UserId::mint(at, world.clock.random()), Email::parse(email).unwrap(), at);
+    user.email_verified = true;
+    change(&mut user);
+    assert_eq!(world.store().create_user(user, Effects::default()).await, Ok(CreateUser::Created));
+}
+
+#[tokio::test]
+async fn administrators_are_told_of_the_license_of_the_installation_14_and_3_days_before_and_when_it_has_ended() {
+    let account = Account::generate();
+    let license = format!(
+        "[license]\nprovider = \"file\"\npath = \"license.lic\"\ntrust_for = \"90d\"\npublic_keys = [\"{}\"]\n",
+        account.public_key()
+    );
+    let world = Setup::of(&format!("{RULES}{license}")).jobs(JOBS).start().await;
+    let file = |days: i64| {
+        let paper =
+            Paper { expiry: Some((NOW + days * 86_400) * 1000), ..Paper::new("lic-1", (NOW - 40 + days) * 1000) };
+        std::fs::write(world.folder().join("license.lic"), account.file(&paper)).unwrap();
+    };
+    file(20);
+    made(&world, "root@example.com", |user| user.admin = true).await;
+    made(&world, "second@example.com", |user| user.admin = true).await;
+    made(&world, "unproven@example.com", |user| (user.admin, user.email_verified) = (true, false)).await;
+    made(&world, "banned@example.com", |user| (user.admin, user.banned_at) = (true, Some(user.created_at))).await;
+    made(&world, "user@example.com", |_| {}).await;
+    let metrics = || world.server().metrics.render();
+    until("the license is known", || metrics().contains("doorward_licenses{state=\"active\"} 1")).await;
+
+    let other = world.replica().await;
+    let mut expected: Vec<&str> = Vec::new();
+    let admins = ["root@example.com", "second@example.com"];
+    for (days, subject) in [
+        (5, None),
+        (1, Some("The license of app.example ends in 14 days")),
+        (11, Some("The license of app.example ends in 3 days")),
+        (2, None),
+        (1, Some("The license of app.example has ended")),
+        (1, None),
+    ] {
+        world.advance(DAY * days).await;
+        ran(&world, "license_notices").await;
+        if let Some(subject) = subject {
+            expected.push(subject);
+            until(subject, || admins.iter().all(|admin| told(&world, admin).len() >= expected.len())).await;
+        }
+        for admin in admins {
+            assert_eq!(told(&world, admin), expected, "{admin}");
+        }
+    }
+    let mails = world.mailbox.mails();
+    assert!(mails.iter().all(|mail| admins.contains(&mail.to.as_str())), "{mails:?}");
+    assert!(mails.iter().all(|mail| mail.text.contains("lic-1") && mail.text.contains("4 February 2027")), "{mails:?}");
+
+    // A file that was renewed has a new end, and begins anew.
+    file(30);
+    until("the new file is taken", || metrics().contains("doorward_license_files_total{name=\"taken\"} 2")).await;
+    world.advance(Duration::from_hours(1)).await;
+    until("the new end is told", || told(&world, admins[0]).len() == 4).await;
+    let rows = world.store().audit_tail(0, 1000).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.kind == "license.notice_sent").count(), 4, "one for all administrators");
     other.stop().await;
 }
 
