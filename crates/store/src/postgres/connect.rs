@@ -160,7 +160,11 @@ mod tests {
         let begin = client.batch_execute("BEGIN READ WRITE NONSENSE");
         let (begun, written) = tokio::join!(begin, client.batch_execute("CREATE TABLE written ()"));
         assert!(begun.is_err());
-        assert_eq!(written.unwrap_err().code().map(|code| code.code()), Some("25006"), "read-only transaction");
+        assert_eq!(
+            written.unwrap_err().code().map(tokio_postgres::error::SqlState::code),
+            Some("25006"),
+            "read-only transaction"
+        );
         // And where it was, it is.
         client.batch_execute("BEGIN READ WRITE").await.unwrap();
         client.batch_execute("CREATE TABLE written ()").await.unwrap();
