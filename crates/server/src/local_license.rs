@@ -88,7 +88,8 @@ impl LocalLicense {
                     return;
                 }
                 // Not as a question: one that failed before must not make the new file wait.
-                let Ok(observation) = file.read(clock.now()).await else { return };
+                let Ok(judged_at) = licenses.judged_at().await else { return };
+                let Ok(observation) = file.read(judged_at).await else { return };
                 match licenses.observe(Holder::Installation, observation, None).await {
                     // A process that has just started learns only here that something newer is known.
                     Ok(Applied::Older) => {

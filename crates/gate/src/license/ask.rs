@@ -172,12 +172,13 @@ impl Licenses {
 
     /// What the store knows about a holder.
     async fn question(&self, holder: Holder, license_id: Option<String>) -> Result<Question, RefreshError> {
+        let judged_at = self.now();
         let Some(id) = holder.user() else {
-            return Ok(Question { holder, license_id, subject: None, email: None });
+            return Ok(Question { holder, license_id, subject: None, email: None, judged_at });
         };
         let user = self.gate.store().user(id).await?.ok_or(RefreshError::HolderGone)?;
         let email = user.email_verified.then_some(user.email);
-        Ok(Question { holder, license_id, subject: user.external_subject, email })
+        Ok(Question { holder, license_id, subject: user.external_subject, email, judged_at })
     }
 
     /// Puts the question to the provider and keeps the books. `known` is what was known before.

@@ -191,13 +191,14 @@ impl FileProvider {
         Self(Arc::new(Inner { path, expected, listener, state: Mutex::default() }))
     }
 
-    /// Reads what lies at the path, if it changed, and says what counts. Asks nobody.
+    /// Reads what lies at the path, if it changed, and says what counts at `judged_at`, the time by which licenses end.
+    /// Asks nobody.
     ///
     /// # Errors
     /// [`ProviderFault`], where nothing counts.
-    pub async fn read(&self, now: Now) -> Result<Observation, ProviderFault> {
+    pub async fn read(&self, judged_at: Timestamp) -> Result<Observation, ProviderFault> {
         let inner = Arc::clone(&self.0);
-        let answer = tokio::task::spawn_blocking(move || inner.answer(now.wall)).await;
+        let answer = tokio::task::spawn_blocking(move || inner.answer(judged_at)).await;
         answer.unwrap_or_else(|error| Err(ProviderFault::new(FaultKind::Unavailable, error.to_string())))
     }
 
@@ -328,9 +329,9 @@ impl LicenseProvider for FileProvider {
         "file"
     }
 
-    fn ask(&self, _: Question, now: Now) -> Answering {
+    fn ask(&self, question: Question, _: Now) -> Answering {
         let provider = self.clone();
-        async move { provider.read(now).await }.boxed()
+        async move { provider.read(question.judged_at).await }.boxed()
     }
 
     fn is_per_user(&self) -> bool {

@@ -262,6 +262,15 @@ impl Licenses {
         self.gate.license_time(self.gate.clock().now())
     }
 
+    /// The same, after the highest time was read from the store: before that it is no more than the clock.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn judged_at(&self) -> Result<Timestamp, StoreError> {
+        self.load_time().await?;
+        Ok(self.now())
+    }
+
     /// Reads the highest time from the store, unless it was read.
     async fn load_time(&self) -> Result<(), StoreError> {
         self.gate.inner().highest.load(self.gate.store(), self.gate.clock().now()).await

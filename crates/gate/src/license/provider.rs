@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use doorward_core::{
     license::{Holder, Observation},
-    time::Now,
+    time::{Now, Timestamp},
     user::Email,
 };
 use futures_util::future::BoxFuture;
@@ -26,6 +26,9 @@ pub struct Question {
     pub subject: Option<String>,
     /// The user's mail address, only if it is verified.
     pub email: Option<Email>,
+    /// The time by which licenses end: what a provider holds itself, and can end, has ended by it. A clock that is set back
+    /// does not take it back.
+    pub judged_at: Timestamp,
 }
 
 /// Why a provider gave no answer.

@@ -188,8 +188,8 @@ impl Inner {
         Ok(Said { status, body, at })
     }
 
-    async fn answer(&self, now: Now) -> Result<Observation, ProviderFault> {
-        let answered = self.claim(now).await;
+    async fn answer(&self, now: Now, judged_at: Timestamp) -> Result<Observation, ProviderFault> {
+        let answered = self.claim(now, judged_at).await;
         let mut state = self.state();
         match &answered {
             Ok((_, until)) => state.due = now.mono.saturating_add(*until),
@@ -198,10 +198,10 @@ impl Inner {
         answered.map(|(observation, _)| observation)
     }
 
-    /// The license, and in how long to ask again.
-    async fn claim(&self, now: Now) -> Result<(Observation, Duration), ProviderFault> {
+    /// The license, and in how long to ask again. Files end by `judged_at`.
+    async fn claim(&self, now: Now, judged_at: Timestamp) -> Result<(Observation, Duration), ProviderFault> {
         let said = self.send(Method::PUT, now).await?;
-        let held = self.state().paper.clone().filter(|paper| !paper.is_over(now.wall));
+        let held = self.state().paper.clone().filter(|paper| !paper.is_over(judged_at));
         let said = match (said.status, held) {
             (StatusCode::ACCEPTED, Some(paper)) => {
                 let Extended { expires_in } = parse(&said.body)?;
@@ -219,7 +219,7 @@ impl Inner {
             _ => said,
         };
         match said.status {
-            StatusCode::CREATED => self.take(&said, now),
+            StatusCode::CREATED => self.take(&said, judged_at),
             StatusCode::GONE => {
                 self.state().paper = None;
                 let nothing = Observation {
@@ -236,15 +236,15 @@ impl Inner {
         }
     }
 
-    fn take(&self, said: &Said, now: Now) -> Result<(Observation, Duration), ProviderFault> {
+    fn take(&self, said: &Said, judged_at: Timestamp) -> Result<(Observation, Duration), ProviderFault> {
         let untrusted = |note: String| fault(FaultKind::Untrusted, note);
         let claimed: Claimed = parse(&said.body)?;
         let file = STANDARD.decode(&claimed.license_file).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let file = file.ok_or_else(|| untrusted("`license_file` is no text in base64".to_owned()))?;
         let license_key = Some(Secret::new(claimed.license_key));
         let expected = Expected { license_key, ..self.options.expected.clone() };
-        let paper = Paper::read(&file, &expected, now.wall).map_err(|why| untrusted(why.to_string()))?;
-        if paper.is_over(now.wall) {
+        let paper = Paper::read(&file, &expected, judged_at).map_err(|why| untrusted(why.to_string()))?;
+        if paper.is_over(judged_at) {
             return Err(untrusted("the file of the lease has ended: give the relay a new one".to_owned()));
         }
         // Several files take turns here; what counts is when the relay handed this one out.
@@ -300,9 +300,9 @@ impl LicenseProvider for RelayProvider {
         "relay"
     }
 
-    fn ask(&self, _: Question, now: Now) -> Answering {
+    fn ask(&self, question: Question, now: Now) -> Answering {
         let inner = Arc::clone(&self.0);
-        async move { inner.answer(now).await }.boxed()
+        async move { inner.answer(now, question.judged_at).await }.boxed()
     }
 
     fn is_per_user(&self) -> bool {

@@ -29,7 +29,7 @@ fn now(after: Duration) -> Now {
     Now { wall: NOW.plus(after), mono: after }
 }
 
-fn expected(account: &Account) -> Expected {
+pub(crate) fn expected(account: &Account) -> Expected {
     Expected {
         keys: AccountKeys::parse(&[account.public_key()]).unwrap(),
         scheme: Scheme::Ed25519Sign,
@@ -42,8 +42,18 @@ fn expected(account: &Account) -> Expected {
 }
 
 async fn ask(provider: &dyn LicenseProvider, after: Duration) -> Result<Observation, ProviderFault> {
-    let question = Question { holder: Holder::Installation, license_id: None, subject: None, email: None };
-    provider.ask(question, now(after)).await
+    ask_judged(provider, after, after).await
+}
+
+/// Where the time by which licenses end is another than the clock's.
+async fn ask_judged(
+    provider: &dyn LicenseProvider,
+    clock: Duration,
+    judged: Duration,
+) -> Result<Observation, ProviderFault> {
+    let judged_at = NOW.plus(judged);
+    let question = Question { holder: Holder::Installation, license_id: None, subject: None, email: None, judged_at };
+    provider.ask(question, now(clock)).await
 }
 
 /// A paper issued `days` before now.
@@ -228,6 +238,20 @@ async fn a_file_says_what_the_license_is_and_ends_when_it_says_or_when_it_is_too
     place.put(&place.path, &account.file(&paper("l1", 0)));
     assert!(ask(&place.provider, hour * (30 * 24 - 1)).await.is_ok());
     assert_eq!(ask(&place.provider, hour * 30 * 24).await.unwrap_err().kind, FaultKind::Untrusted);
+}
+
+#[tokio::test]
+async fn a_file_ends_by_the_time_by_which_licenses_end_whatever_the_clock_says() {
+    let account = Account::generate();
+    let place = Place::new("license.lic", expected(&account));
+    let day = Duration::from_hours(24);
+    place.put(&place.path, &account.file(&Paper { file_ends: Some(NOW.as_millis() + 2 * DAY), ..paper("l1", 1) }));
+    assert!(ask_judged(&place.provider, day, day).await.is_ok());
+    let over = ask_judged(&place.provider, day, day * 2).await.unwrap_err();
+    assert!(over.kind == FaultKind::Untrusted && over.note.contains("has ended"), "{over}");
+    // A clock that came up behind makes no file one from the future.
+    place.put(&place.path, &account.file(&paper("l2", -3)));
+    assert_eq!(ask_judged(&place.provider, day, day * 3).await.unwrap().license_id.as_deref(), Some("l2"));
 }
 
 #[test]

@@ -61,8 +61,10 @@ impl Provider {
             }
             Self::Jwt(hub, clock) => {
                 let license_id = Some(name.to_owned());
-                let question = Question { holder: Holder::Installation, license_id, subject: None, email: None };
-                hub.ask(question, clock.now()).await.map_err(|fault| failed(fault.kind, &fault.note))
+                let now = clock.now();
+                let (holder, judged_at) = (Holder::Installation, now.wall);
+                let question = Question { holder, license_id, subject: None, email: None, judged_at };
+                hub.ask(question, now).await.map_err(|fault| failed(fault.kind, &fault.note))
             }
         }
     }

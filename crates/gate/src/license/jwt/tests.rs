@@ -102,6 +102,7 @@ impl Stage {
             license_id: Some(self.license.clone()),
             subject: Some(self.ann.clone()),
             email: None,
+            judged_at: self.clock.now().wall,
         }
     }
 

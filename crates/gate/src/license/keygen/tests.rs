@@ -69,7 +69,7 @@ impl Stage {
 /// About a user of whom nothing is known.
 fn question() -> Question {
     let holder = Holder::User(UserId::mint(Timestamp::EPOCH, [1; 10]));
-    Question { holder, license_id: None, subject: None, email: None }
+    Question { holder, license_id: None, subject: None, email: None, judged_at: Timestamp::EPOCH }
 }
 
 fn email(text: &str) -> Option<Email> {

@@ -4,7 +4,7 @@ use doorward_core::{license::LicenseState, secret::Secret};
 use doorward_gate::license::{Expected, FaultKind, LicenseProvider, RelayOptions, RelayProvider};
 use doorward_testkit::{paper::Account, relay::Relay};
 
-use super::{NOW, ask, expected, now, paper};
+use super::{NOW, ask, ask_judged, expected, now, paper};
 
 const KEY: &str = "AAAAAA-BBBBBB-V3";
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,6 +57,19 @@ async fn a_lease_of_an_earlier_process_is_given_back_and_claimed_anew() {
         assert_eq!(ask(&next, SECOND * 30).await.unwrap().license_id.as_deref(), Some("l1"));
         assert_eq!(relay.heard().len(), before + 1);
         next.release(now(SECOND * 31)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_file_of_a_lease_ends_by_the_time_by_which_licenses_end_whatever_the_clock_says() {
+    let account = Account::generate();
+    let relay = relay(&account, &["l1"]).await;
+    let one = node(&relay, "n1", None, expected(&account));
+    let days = |days: u32| Duration::from_hours(24) * days;
+    assert!(ask_judged(&one, Duration::ZERO, days(28)).await.is_ok());
+    for _ in 0..2 {
+        let over = ask_judged(&one, SECOND * 30, days(29)).await.unwrap_err();
+        assert!(over.kind == FaultKind::Untrusted && over.note.contains("has ended"), "held, and handed out: {over}");
     }
 }
 

@@ -3,11 +3,13 @@
 use doorward_core::reason::Reason;
 use doorward_gate::{
     clock::Clock,
-    license::{Applied, ResetTime, highest_time, reset_highest_time},
+    license::{Applied, FileListener, FileProvider, ResetTime, highest_time, reset_highest_time},
 };
 use doorward_store::LicenseEventMark;
+use doorward_testkit::paper::{Account, Paper};
 
 use super::*;
+use crate::local_license::expected;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const YEAR: Duration = Duration::from_hours(365 * 24);
@@ -272,4 +274,32 @@ async fn after_a_reset_a_word_from_a_time_that_is_far_from_come_is_no_word_while
     world.house.gate.follow().await;
     assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseUnknown));
     assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
+}
+
+#[tokio::test]
+async fn a_license_file_ends_also_while_the_clock_is_set_back_every_day() {
+    let (account, folder) = (Account::generate(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("license.lic");
+    let (issued, ends) = (START.minus(DAY), START.plus(DAY * 2));
+    let paper = Paper { file_ends: Some(ends.as_millis()), ..Paper::new("l1", issued.as_millis()) };
+    std::fs::write(&path, account.file(&paper)).unwrap();
+    let file = FileProvider::new(path, expected(&account), FileListener::new(drop));
+    let world = World::new().await;
+    let ada = world.person("ada@example.com").await;
+    world.house.gate.use_licenses(Some(LicenseParts { provider: Arc::new(file), ..parts(&world.vendor) }));
+    let unknown = Err(Reason::LicenseUnknown);
+    // The file says so for two days; what it said last is trusted for a day, and reads for a week.
+    for (day, verdicts) in
+        [(1, (Ok(()), Ok(()))), (2, (Ok(()), Ok(()))), (4, (Ok(()), unknown)), (11, (unknown, unknown))]
+    {
+        while world.house.clock.now().mono < DAY * day - MINUTE {
+            let mono = world.house.clock.now().mono;
+            world.advance((DAY * day - MINUTE - mono).min(Duration::from_hours(1))).await;
+            world.house.clock.set_wall(START.plus(MINUTE));
+            let _ = world.house.ask(&ada.post()).await;
+            settle(&world.house.gate).await;
+        }
+        let found = (world.house.ask(&ada.get()).await, world.house.ask(&ada.post()).await);
+        assert_eq!(found, verdicts, "day {day}");
+    }
 }

@@ -27,8 +27,9 @@ async fn the_first_request_asks_and_the_next_ones_are_decided_from_memory() {
     }
     assert_eq!(world.vendor.asked(), 1);
     let question = lock(&world.vendor.0.asked)[0].clone();
-    let Question { holder, license_id, subject, email } = question;
-    assert_eq!((holder, license_id, subject, email), (ada.holder, None, None, Some(ada.user.email)));
+    let Question { holder, license_id, subject, email, judged_at } = question;
+    let wanted = (ada.holder, None, None, Some(ada.user.email), START);
+    assert_eq!((holder, license_id, subject, email, judged_at), wanted);
 }
 
 #[tokio::test]
