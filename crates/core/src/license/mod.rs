@@ -168,9 +168,15 @@ pub fn plan(known: Option<&Known>, mut observation: Observation, by: SaidBy, tim
         SaidBy::Provider => {}
     }
     if observation.state == LicenseState::Expired {
+        // Our own stamp is the steady time, which may be that of before a long while in which nothing ran: it says when
+        // this is known since, and nothing of when the license ended.
+        let said_at = match by {
+            SaidBy::OwnClock => time.latest(),
+            SaidBy::Provider => observation.observed_at,
+        };
         let was_over = known.filter(|known| known.observation.state == LicenseState::Expired);
-        let ended = was_over.and_then(|known| known.observation.expires_at).unwrap_or(observation.observed_at);
-        observation.expires_at = observation.expires_at.map(|end| end.min(ended).min(observation.observed_at));
+        let ended = was_over.and_then(|known| known.observation.expires_at).unwrap_or(said_at);
+        observation.expires_at = observation.expires_at.map(|end| end.min(ended).min(said_at));
     }
     let Some(known) = known else {
         return Plan::Changed { old: None, new: Known { observation, confirmed_at } };

@@ -121,10 +121,10 @@ fn by_itself(known: &Known, grace: Duration, now: Timestamp) -> Standing {
             }
         },
         LicenseState::ActiveBeyondExpiry => Standing { verdict: Verdict::Allow, until: None, status: "active" },
-        // Said to be over before its stated end, it was over when that was said. Without a stated end there is
-        // nothing that a grace could be measured from.
+        // Where it was said to be over before its stated end, `plan` has put that moment in the place of the end. Without a
+        // stated end there is nothing that a grace could be measured from.
         LicenseState::Expired => match observation.expires_at {
-            Some(end) => expired(end.min(observation.observed_at), grace, now),
+            Some(end) => expired(end, grace, now),
             None => deny(Reason::LicenseExpired, "expired"),
         },
         LicenseState::Suspended => deny(Reason::LicenseSuspended, "suspended"),

@@ -56,8 +56,8 @@ fn every_state_has_its_verdict() {
         (S::ActiveBeyondExpiry, far, days(1000), Verdict::Allow, "active"),
         (S::Expired, Some(days(-1)), days(0), grace, "expired"),
         (S::Expired, Some(days(-7)), days(0), deny(Reason::LicenseExpired), "expired"),
-        (S::Expired, far, days(6), grace, "expired"),
-        (S::Expired, far, days(7), deny(Reason::LicenseExpired), "expired"),
+        (S::Expired, Some(days(0)), days(6), grace, "expired"),
+        (S::Expired, Some(days(0)), days(7), deny(Reason::LicenseExpired), "expired"),
         (S::Expired, None, days(0), deny(Reason::LicenseExpired), "expired"),
         (S::Suspended, far, days(0), deny(Reason::LicenseSuspended), "suspended"),
         (S::Banned, far, days(0), deny(Reason::LicenseBanned), "banned"),
@@ -116,6 +116,24 @@ fn a_license_said_to_be_over_before_its_end_was_over_when_that_was_said_first() 
     let active = Observation { state: LicenseState::Active, ..said(110) };
     let Plan::Changed { new, .. } = weigh(known.as_ref(), active, days(110)) else { panic!("that is news") };
     assert_eq!(new.observation.expires_at, Some(days(100)));
+}
+
+#[test]
+fn a_license_that_ended_while_nothing_ran_has_its_whole_grace() {
+    // Nothing ran for ten days, and the steady time is still that of before.
+    let time = LicenseTime { wall: days(10), steady: days(0) };
+    let said = observed(LicenseState::Expired, Some(days(9))).observation;
+    let Plan::Changed { new, .. } = plan(None, said.clone(), SaidBy::OwnClock, &time) else {
+        panic!("it is the first")
+    };
+    assert_eq!((new.observation.expires_at, new.confirmed_at), (Some(days(9)), days(0)));
+    // Confirmed when the clock is believed.
+    let later = LicenseTime::at(days(11));
+    let Plan::Confirmed(new) = plan(Some(&new), said, SaidBy::OwnClock, &later) else { panic!("nothing else is said") };
+    for (day, rank) in [(11, 1), (15, 1), (16, 0)] {
+        let known = Known { confirmed_at: days(day), ..new.clone() };
+        assert_eq!(derive(Some(&known), &POLICY, days(day), days(day)).verdict.rank(), rank, "day {day}");
+    }
 }
 
 #[test]
