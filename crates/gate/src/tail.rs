@@ -86,7 +86,7 @@ impl Gate {
         if inner.licenses.load().is_none() {
             return;
         }
-        if let Err(error) = inner.highest.keep(self.store(), self.clock().now(), always).await {
+        if let Err(error) = inner.highest.keep(self.store(), || self.clock().now(), always).await {
             inner.observer.fault(Fault::HighestTime(&error.to_string()));
         }
     }
@@ -94,7 +94,7 @@ impl Gate {
     /// An operator began the highest time anew. Where it cannot be read now, it is by the next sweep.
     async fn take_highest_time(&self) {
         let inner = self.inner();
-        if let Err(error) = inner.highest.read(self.store(), self.clock().now()).await {
+        if let Err(error) = inner.highest.read(self.store(), || self.clock().now()).await {
             inner.observer.fault(Fault::HighestTime(&error.to_string()));
         }
     }

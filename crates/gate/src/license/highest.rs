@@ -69,6 +69,8 @@ struct Leap {
     since: Duration,
     /// The least that it was ahead since, as an offset.
     least: i64,
+    /// Whether it was ahead when the process began: then that is how long nothing ran, as far as anybody knows.
+    is_of_start: bool,
 }
 
 /// The shared value: `milliseconds`, and after a reset `milliseconds resets`.
@@ -142,7 +144,7 @@ impl Highest {
         let mut watch = self.watch();
         let known = self.offset.load(Ordering::Relaxed);
         let Some(leap) = &mut watch.leap else {
-            watch.leap = Some(Leap { since: mono, least: seen });
+            watch.leap = Some(Leap { since: mono, least: seen, is_of_start: false });
             self.leaps.store(true, Ordering::Relaxed);
             let seconds = seen.saturating_sub(known) / 1000;
             tracing::warn!(
@@ -164,27 +166,37 @@ impl Highest {
         believed
     }
 
+    /// Whether the clock is ahead since it leapt, not since the process began.
+    pub(crate) fn leaps(&self) -> bool {
+        self.watch().leap.is_some_and(|leap| !leap.is_of_start)
+    }
+
     /// Whether the stored one was read.
     pub(crate) fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
     /// Reads the stored one, once.
-    pub(crate) async fn load(&self, store: &Store, now: Now) -> Result<(), StoreError> {
+    pub(crate) async fn load(&self, store: &Store, clock: impl Fn() -> Now + Send + Sync) -> Result<(), StoreError> {
         if self.is_loaded() {
             return Ok(());
         }
-        self.read(store, now).await.map(drop)
+        self.read(store, clock).await.map(drop)
     }
 
-    /// Reads the stored one.
+    /// Reads the stored one. `clock` is asked when the answer is there: were the process frozen while it waits, a time from
+    /// before would be taken for that of the answer, and the highest time be ahead by the whole while.
     ///
     /// # Errors
     /// [`StoreError`]; a value that cannot be read is a damaged row, not "nothing seen yet".
-    pub(crate) async fn read(&self, store: &Store, now: Now) -> Result<Option<State>, StoreError> {
+    pub(crate) async fn read(
+        &self,
+        store: &Store,
+        clock: impl Fn() -> Now + Send + Sync,
+    ) -> Result<Option<State>, StoreError> {
         let found = store.state(NAME.to_owned()).await?;
         let stored = found.as_ref().map(Stored::parse).transpose()?;
-        self.take(stored, now);
+        self.take(stored, clock());
         Ok(found)
     }
 
@@ -220,7 +232,7 @@ impl Highest {
             }
             // However long nothing ran: that is no clock that leaps, and nothing to be told.
             Some(_) => {
-                watch.leap = Some(Leap { since: now.mono, least: offset(now) });
+                watch.leap = Some(Leap { since: now.mono, least: offset(now), is_of_start: true });
                 self.leaps.store(true, Ordering::Relaxed);
             }
         }
@@ -229,9 +241,15 @@ impl Highest {
 
     /// Takes over what others kept, and writes its own down if it is time. `always`: however little it moved, for the
     /// end of the process.
-    pub(crate) async fn keep(&self, store: &Store, now: Now, always: bool) -> Result<(), StoreError> {
+    pub(crate) async fn keep(
+        &self,
+        store: &Store,
+        clock: impl Fn() -> Now + Send + Sync,
+        always: bool,
+    ) -> Result<(), StoreError> {
         for _ in 0..TRIES {
-            let found = self.read(store, now).await?;
+            let found = self.read(store, &clock).await?;
+            let now = clock();
             self.give_way(now);
             let time = self.see(now);
             self.tell(&time);

@@ -273,6 +273,6 @@ impl Licenses {
 
     /// Reads the highest time from the store, unless it was read.
     async fn load_time(&self) -> Result<(), StoreError> {
-        self.gate.inner().highest.load(self.gate.store(), self.gate.clock().now()).await
+        self.gate.inner().highest.load(self.gate.store(), || self.gate.clock().now()).await
     }
 }

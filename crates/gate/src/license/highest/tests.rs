@@ -16,7 +16,7 @@ struct Process {
 impl Process {
     async fn start(store: &Store, wall: Timestamp) -> Self {
         let process = Self { highest: Highest::default(), store: store.clone(), now: Now { wall, mono: MINUTE } };
-        process.highest.load(store, process.now).await.unwrap();
+        process.highest.load(store, || process.now).await.unwrap();
         process
     }
 
@@ -30,7 +30,7 @@ impl Process {
     }
 
     async fn keep(&self) {
-        self.highest.keep(&self.store, self.now, false).await.unwrap();
+        self.highest.keep(&self.store, || self.now, false).await.unwrap();
     }
 
     /// As the background task does it: a minute passes, and what is to be kept is.
@@ -191,9 +191,21 @@ async fn a_damaged_value_is_a_fault() {
         let store = Store::memory();
         store.set_state(NAME.to_owned(), 0, value.to_owned(), NOW, Effects::default()).await.unwrap();
         let highest = Highest::default();
-        let loaded = highest.load(&store, Now { wall: NOW, mono: MINUTE }).await;
+        let loaded = highest.load(&store, || Now { wall: NOW, mono: MINUTE }).await;
         assert!(matches!(loaded, Err(StoreError::Fault { .. })), "{value:?}");
         assert!(!highest.is_loaded());
         assert!(reset_highest_time(&store, NOW).await.is_err(), "{value:?}");
     }
+}
+
+#[tokio::test]
+async fn the_clock_is_asked_only_when_the_store_has_answered() {
+    // A process may be frozen while it waits for the store: what it would have asked before is of another time.
+    let store = Store::memory();
+    store.set_state(NAME.to_owned(), 0, "soon".to_owned(), NOW, Effects::default()).await.unwrap();
+    let clock = || -> Now { panic!("there is no answer that it could be the time of") };
+    let highest = Highest::default();
+    assert!(highest.load(&store, clock).await.is_err());
+    assert!(highest.read(&store, clock).await.is_err());
+    assert!(highest.keep(&store, clock, true).await.is_err());
 }
