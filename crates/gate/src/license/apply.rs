@@ -139,6 +139,7 @@ impl Licenses {
             jitter: old.jitter,
             kept: heard.unwrap_or_else(|| self.gate.clock().now()),
             is_first_hand: heard.is_some(),
+            is_doubtful: false,
         };
         self.keep(holder, entry, seq);
     }
@@ -146,9 +147,10 @@ impl Licenses {
     /// Takes over the holder's subject at the provider, read after `seq`.
     pub(super) fn learn_subject(&self, holder: Holder, subject: Option<&str>, seq: i64) {
         let Some(old) = self.desk.held.entry(holder).filter(|old| old.subject.as_deref() != subject) else { return };
-        let Entry { known, jitter, kept, is_first_hand, .. } = &*old;
+        let Entry { known, jitter, kept, is_first_hand, is_doubtful, .. } = &*old;
         let (known, subject) = (known.clone(), subject.map(Arc::from));
-        let entry = Entry { known, subject, jitter: *jitter, kept: *kept, is_first_hand: *is_first_hand };
+        let (jitter, kept, is_first_hand, is_doubtful) = (*jitter, *kept, *is_first_hand, *is_doubtful);
+        let entry = Entry { known, subject, jitter, kept, is_first_hand, is_doubtful };
         self.keep(holder, entry, seq);
     }
 }

@@ -4,9 +4,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use doorward_core::license::{Holder, Known, SaidBy};
+use doorward_core::license::{Holder, Known, LicenseState, Observation, SaidBy};
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
@@ -197,10 +198,21 @@ impl Licenses {
         let answer = tokio::time::timeout(ASK_TIMEOUT, desk.parts.provider.ask(question, asked)).await;
         let answer = answer.unwrap_or_else(|_| Err(too_slow()));
         let now = clock.now();
+        // Without a time of its own it bears the one at which it was asked for.
+        let is_own = |observation: &Observation| observation.observed_at == asked.wall;
+        let answer = answer.and_then(|observation| {
+            // One wrong moment of one clock would else be written down for everybody.
+            let time = self.gate.license_time(asked);
+            let is_over = observation.state == LicenseState::Expired && is_own(&observation);
+            let is_by_leap = is_over && observation.expires_at.is_none_or(|end| end > time.steady);
+            match time.leap() {
+                Some(leap) if is_by_leap && self.gate.clock_leaps() => Err(leapt(leap)),
+                _ => Ok(observation),
+            }
+        });
         match answer {
             Ok(observation) => {
-                // Without a time of its own it bears the one at which it was asked for.
-                let is_own = observation.observed_at == asked.wall;
+                let is_own = is_own(&observation);
                 let by = if is_own { SaidBy::OwnClock } else { SaidBy::Provider };
                 let was_closed = desk.breaker().succeeded();
                 if !was_closed {
@@ -230,6 +242,12 @@ impl Licenses {
             }
         }
     }
+}
+
+fn leapt(leap: Duration) -> ProviderFault {
+    let seconds = leap.as_secs();
+    let note = format!("the license is over by this clock alone, which has leapt ahead by {seconds} s");
+    ProviderFault::new(FaultKind::Untrusted, note)
 }
 
 fn too_slow() -> ProviderFault {

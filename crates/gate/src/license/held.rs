@@ -24,6 +24,8 @@ pub(crate) struct Entry {
     pub(super) kept: Now,
     /// Whether this process heard it: then it knows how much time has passed since, whatever became of the clock.
     pub(super) is_first_hand: bool,
+    /// Whether nobody can tell how old it is, because the clock was behind when it was read: it is asked for again.
+    pub(super) is_doubtful: bool,
 }
 
 impl Entry {
@@ -39,7 +41,7 @@ impl Entry {
         if self.is_first_hand {
             return time.wall.since(self.kept.wall).max(passed);
         }
-        if self.is_ahead(time) { Duration::MAX } else { time.latest().since(at).max(passed) }
+        if self.is_doubtful || self.is_ahead(time) { Duration::MAX } else { time.latest().since(at).max(passed) }
     }
 
     /// The time by which the confirmation ages. What this process heard itself is as old as the time that has passed,

@@ -157,6 +157,12 @@ impl Gate {
     pub(crate) fn license_time(&self, now: Now) -> LicenseTime {
         self.inner().highest.see(now)
     }
+
+    /// Whether the clock has leapt while this process ran, and is not believed yet. One that is ahead of what was written
+    /// down before the process began has more to say for it: nothing may have run for long.
+    pub(crate) fn clock_leaps(&self) -> bool {
+        self.inner().highest.leaps()
+    }
 }
 
 impl Licenses {
@@ -303,12 +309,9 @@ impl Licenses {
         let old = self.desk.held.entry(holder).filter(|old| old.is_first_hand);
         let heard = heard.or_else(|| old.as_ref().and_then(|old| Some((old.known.as_deref()?, old.kept))));
         let first_hand = heard.filter(|(heard, _)| known.as_deref() == Some(*heard)).map(|(_, at)| at);
-        let mut kept = first_hand.unwrap_or_else(|| self.gate.clock().now());
-        // While the clock is behind, nobody can tell how old the row is: it is asked for again.
-        if first_hand.is_none() && self.time().is_behind() {
-            kept.mono = kept.mono.saturating_sub(self.cache_ttl());
-        }
-        let entry = Entry { known, subject, jitter, kept, is_first_hand: first_hand.is_some() };
+        let kept = first_hand.unwrap_or_else(|| self.gate.clock().now());
+        let is_doubtful = first_hand.is_none() && self.time().is_behind();
+        let entry = Entry { known, subject, jitter, kept, is_first_hand: first_hand.is_some(), is_doubtful };
         Ok(self.keep(holder, entry, seq))
     }
 

@@ -3,7 +3,7 @@
 use doorward_core::reason::Reason;
 use doorward_gate::{
     clock::Clock,
-    license::{Applied, FileListener, FileProvider, ResetTime, highest_time, reset_highest_time},
+    license::{Applied, FileListener, FileProvider, RefreshError, ResetTime, highest_time, reset_highest_time},
 };
 use doorward_store::LicenseEventMark;
 use doorward_testkit::paper::{Account, Paper};
@@ -170,6 +170,75 @@ async fn what_was_said_while_a_clock_leapt_is_trusted_no_longer_for_it() {
         house.clock.advance(DAY);
         house.gate.follow().await;
         assert_eq!(house.ask(&ada.post()).await, Err(Reason::LicenseUnknown));
+    }
+}
+
+#[tokio::test]
+async fn a_license_that_ended_while_nothing_ran_is_read_for_its_whole_grace() {
+    let mut world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    restart(&mut world, START.plus(DAY * 10)).await;
+    // The provider knows no time of its own, and answers by the clock.
+    world.vendor.book(ada.holder, Book::of(LicenseState::Expired).until(START.plus(DAY * 9)));
+    for days in [10, 11, 15] {
+        let passed = DAY * days - DAY * 10;
+        let mono = world.house.clock.now().mono;
+        world.advance(passed.saturating_sub(mono)).await;
+        let found = (world.house.ask(&ada.get()).await, world.house.ask(&ada.post()).await);
+        assert_eq!(found, (Ok(()), Err(Reason::LicenseExpiredGrace)), "day {days}");
+        settle(&world.house.gate).await;
+    }
+    world.advance(DAY).await;
+    assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseExpired));
+}
+
+#[tokio::test]
+async fn a_license_that_is_over_only_by_a_clock_that_leaps_is_written_down_for_nobody() {
+    let world = World::new().await;
+    let ada = world.person("ada@example.com").await;
+    let end = START.plus(DAY * 10);
+    world.vendor.book(ada.holder, Book::of(LicenseState::Active).until(end));
+    let replica = second(&world).await;
+    for house in [&world.house, &replica] {
+        assert_eq!(house.ask(&ada.post()).await, Ok(()));
+    }
+    // Told by its own clock, as where a token has ended.
+    world.house.clock.set_wall(START.plus(DAY * 30));
+    world.vendor.book(ada.holder, Book::of(LicenseState::Expired).until(end));
+    let failed = world.licenses().refresh(ada.holder).await;
+    assert!(
+        matches!(failed, Err(RefreshError::Provider(ref fault)) if fault.kind == FaultKind::Untrusted),
+        "{failed:?}"
+    );
+    world.house.clock.set_wall(START);
+    for house in [&world.house, &replica] {
+        house.gate.follow().await;
+        assert_eq!(house.ask(&ada.post()).await, Ok(()));
+    }
+    // Once the clock is believed, so is what follows from it.
+    world.house.clock.set_wall(START.plus(DAY * 30));
+    for _ in 0..11 {
+        assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseExpired));
+        world.advance(MINUTE).await;
+    }
+    world.licenses().refresh(ada.holder).await.unwrap();
+    let row = world.house.store.license(ada.holder).await.unwrap().unwrap();
+    assert_eq!(row.known.observation.state, LicenseState::Expired);
+}
+
+#[tokio::test]
+async fn a_process_that_begins_while_the_clock_is_behind_asks_at_once() {
+    let mut world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    for _ in 0..3 {
+        restart(&mut world, START.minus(YEAR)).await;
+        let asked = world.vendor.asked();
+        for _ in 0..5 {
+            assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+        }
+        assert_eq!(world.vendor.asked(), asked + 1, "and once");
     }
 }
 
