@@ -12,20 +12,26 @@ use crate::{
 };
 
 statements! {
-    UNCONFIRMED = concat!("SELECT ", license_columns!(), " FROM licenses WHERE confirmed_at <= $1 \
-        ORDER BY COALESCE(tried_at, confirmed_at), holder LIMIT $2"),
+    UNCONFIRMED = concat!("SELECT ", license_columns!(), " FROM licenses WHERE confirmed_at <= $1 OR confirmed_at > $2 \
+        ORDER BY COALESCE(tried_at, confirmed_at), holder LIMIT $3"),
     LICENSE_TRIED = "UPDATE licenses SET tried_at = $2 WHERE holder = $1",
     FORGET_LICENSE = "DELETE FROM licenses WHERE holder = $1",
 }
 
 impl Store {
-    /// Licenses that nobody has confirmed since `before`, the longest unconfirmed first; one that was asked about in
+    /// Licenses that nobody has confirmed since `before`, the longest unconfirmed first, and behind them those that bear a
+    /// confirmation from after `ahead`, a time that is still to come: nobody can tell when that was. One that was asked about in
     /// vain ([`Store::license_tried`]) stands where one does that was confirmed at that time, so it keeps nobody waiting.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn unconfirmed_licenses(&self, before: Timestamp, limit: u32) -> Result<Vec<LicenseRow>, StoreError> {
-        self.read(Unconfirmed { before, limit }).await
+    pub async fn unconfirmed_licenses(
+        &self,
+        before: Timestamp,
+        ahead: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<LicenseRow>, StoreError> {
+        self.read(Unconfirmed { before, ahead, limit }).await
     }
 
     /// Notes that a provider was asked about this license at `at` and gave no answer; forgotten when one is written down.
@@ -48,6 +54,7 @@ impl Store {
 
 struct Unconfirmed {
     before: Timestamp,
+    ahead: Timestamp,
     limit: u32,
 }
 
@@ -56,7 +63,8 @@ impl Read for Unconfirmed {
     const NAME: &'static str = "unconfirmed_licenses";
 
     fn memory(&self, tables: &Tables) -> Result<Self::Out, DbError> {
-        let old = tables.licenses.values().filter(|row| row.known.confirmed_at <= self.before);
+        let is_due = |row: &&LicenseRow| row.known.confirmed_at <= self.before || row.known.confirmed_at > self.ahead;
+        let old = tables.licenses.values().filter(is_due);
         let mut old: Vec<LicenseRow> = old.cloned().collect();
         old.sort_by_cached_key(|row| {
             let tried = tables.license_tries.get(&row.holder).copied();
@@ -67,7 +75,7 @@ impl Read for Unconfirmed {
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Self::Out, DbError> {
-        all(sql.rows(&UNCONFIRMED, values![self.before, page(self.limit)]).await?, read_license)
+        all(sql.rows(&UNCONFIRMED, values![self.before, self.ahead, page(self.limit)]).await?, read_license)
     }
 }
 

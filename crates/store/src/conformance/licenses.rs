@@ -47,8 +47,13 @@ pub async fn a_license_is_kept_for_each_holder(a: Store, b: Store) {
     let named: Vec<Holder> = a.licenses_named("lic-1".to_owned()).await.unwrap().iter().map(|row| row.holder).collect();
     assert_eq!(named, [Holder::Installation, holder]);
     assert_eq!(a.licenses_named("other".to_owned()).await, Ok(vec![]));
-    let old: Vec<Holder> = a.unconfirmed_licenses(after(59), 10).await.unwrap().iter().map(|row| row.holder).collect();
-    assert_eq!(old, [Holder::Installation]);
+    let due = async |before, ahead, limit| {
+        let rows = a.unconfirmed_licenses(after(before), after(ahead), limit).await.unwrap();
+        rows.iter().map(|row| row.holder).collect::<Vec<_>>()
+    };
+    assert_eq!(due(59, 60, 10).await, [Holder::Installation]);
+    assert_eq!(due(59, 59, 10).await, [Holder::Installation, holder], "from a time that is still to come");
+    assert_eq!(due(59, 59, 1).await, [Holder::Installation]);
     assert_eq!(a.license_counts().await, Ok(vec![(LicenseState::Active, 1), (LicenseState::Suspended, 1)]));
     let nobody = Holder::User(UserId::mint(START, fresh()));
     assert!(a.apply_license(change(nobody, None, &first), Effects::default()).await.is_err());
@@ -191,7 +196,7 @@ pub async fn licenses_that_were_asked_about_in_vain_stand_behind_those_that_were
         holders.push(holder);
     }
     let found = async |store: &Store, before, limit| -> Vec<usize> {
-        let rows = store.unconfirmed_licenses(after(before), limit).await.unwrap();
+        let rows = store.unconfirmed_licenses(after(before), after(1_000_000), limit).await.unwrap();
         rows.iter().map(|row| holders.iter().position(|holder| *holder == row.holder).unwrap()).collect()
     };
     assert_eq!(found(&b, 10, 10).await, [0, 1, 2, 3, 4]);

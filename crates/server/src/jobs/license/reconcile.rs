@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use doorward_core::{license::Holder, time::Timestamp};
+use doorward_core::{
+    license::{Holder, SKEW},
+    time::Timestamp,
+};
 use doorward_gate::{
     clock::Clock,
     license::{Applied, Licenses, RefreshError},
@@ -86,18 +89,21 @@ async fn set_back(store: &Store, clock: &Clock, holder: Holder) -> Result<u64, S
     tried.map(|()| 1).map_err(|error| format!("a license without an answer could not be set back: {error}"))
 }
 
-/// The licenses that were not confirmed for long enough, the oldest first, and behind them those that got no answer.
+/// The licenses that were not confirmed for long enough, or at a time that is far from come; the oldest first, and behind them those that got no answer.
 async fn due(store: &Store, licenses: &Licenses, now: Timestamp) -> Result<Vec<LicenseRow>, StoreError> {
     // Never more often than requests would ask.
     let after = UNCONFIRMED.max(licenses.cache_ttl());
+    // By a clock that was ahead: nobody can tell when.
+    let ahead = now.plus(SKEW);
     let mut rows = match licenses.is_per_user() {
-        true => store.unconfirmed_licenses(now.minus(after.saturating_sub(JITTER)), PAGE).await?,
+        true => store.unconfirmed_licenses(now.minus(after.saturating_sub(JITTER)), ahead, PAGE).await?,
         // By its name: what is known of users from another provider may be older and fill the page.
         false => store.license(Holder::Installation).await?.into_iter().collect(),
     };
     rows.retain(|row| {
         (row.holder == Holder::Installation) != licenses.is_per_user()
-            && now.since(row.known.confirmed_at) >= after.saturating_sub(jitter(row.holder))
+            && (now.since(row.known.confirmed_at) >= after.saturating_sub(jitter(row.holder))
+                || row.known.confirmed_at > ahead)
     });
     Ok(rows)
 }

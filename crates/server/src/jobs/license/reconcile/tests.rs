@@ -6,7 +6,7 @@ use std::{
 use doorward_core::{
     effects::Effects,
     id::UserId,
-    license::{LicensePolicy, LicenseState, Observation},
+    license::{Known, LicensePolicy, LicenseState, Observation},
     time::Now,
     user::{Email, User},
 };
@@ -14,7 +14,7 @@ use doorward_gate::{
     clock::Clock,
     license::{Answering, FaultKind, LicenseParts, LicenseProvider, ProviderFault, Question},
 };
-use doorward_store::CreateUser;
+use doorward_store::{ApplyLicense, CreateUser, LicenseChange};
 use futures_util::FutureExt as _;
 
 use super::*;
@@ -217,4 +217,18 @@ async fn the_license_of_the_installation_is_found_behind_those_of_users_from_ano
     scene.clock.advance(UNCONFIRMED);
     assert_eq!(scene.run().await, Ok("asked about 1 licenses, 0 had gone".to_owned()));
     assert_eq!(player.asked.lock().unwrap().keys().collect::<Vec<_>>(), [&Holder::Installation]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_clock_that_was_ahead_confirmed_is_asked_for_again_at_once() {
+    let scene = Scene::new(1).await;
+    let (holder, store) = (scene.holders[0], scene.parts.gate.store());
+    let row = store.license(holder).await.unwrap().unwrap();
+    let now = scene.clock.now().wall;
+    let known = Known { confirmed_at: now.plus(Duration::from_hours(30 * 24)), ..row.known.clone() };
+    let change = LicenseChange { holder, expected: Some(row.known), known, event: None, at: now };
+    assert_eq!(store.apply_license(change, Effects::default()).await, Ok(ApplyLicense::Applied));
+    scene.ask(Player::default());
+    assert_eq!(scene.run().await, Ok("asked about 1 licenses, 0 had gone".to_owned()));
+    assert_eq!(scene.run().await, Ok("asked about 0 licenses, 0 had gone".to_owned()), "confirmed now");
 }
