@@ -115,6 +115,15 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether it says no more than that there was no license to ask about: of one that is told of since, however late that
+    /// is delivered, it knows nothing.
+    fn is_of_nobody_asked(&self) -> bool {
+        let Observation { state, license_id, .. } = &self.observation;
+        *state == LicenseState::None && license_id.is_none() && self.is_by_own_clock()
+    }
+}
+
 /// Whose time an observation bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaidBy {
@@ -157,8 +166,10 @@ pub fn plan(known: Option<&Known>, mut observation: Observation, by: SaidBy, tim
     let mut confirmed_at = time.steady;
     match by {
         SaidBy::OwnClock => {
+            // Later than that, also where it is ahead of us: two answers with one stamp could not be told apart.
             let before = believed.map(|known| known.observation.observed_at.max(known.confirmed_at));
-            confirmed_at = before.map_or(confirmed_at, |before| before.max(confirmed_at));
+            confirmed_at =
+                before.map_or(confirmed_at, |before| before.plus(Duration::from_millis(1)).max(confirmed_at));
             observation.observed_at = confirmed_at;
         }
         // Told apart from our own time; see `Known::is_by_own_clock`.
@@ -185,6 +196,9 @@ pub fn plan(known: Option<&Known>, mut observation: Observation, by: SaidBy, tim
     let is_of_now = observation.observed_at.since(time.wall).max(time.wall.since(observation.observed_at)) <= SKEW;
     if known.is_by_own_clock() && is_of_now {
         known_at = known_at.minus(time.lead());
+    }
+    if known.is_of_nobody_asked() {
+        known_at = observation.observed_at;
     }
     if by == SaidBy::Provider && observation.observed_at < known_at && known.observation.observed_at <= newest {
         return Plan::Older;

@@ -170,7 +170,8 @@ fn an_answer_without_a_time_of_its_own_is_newer_than_what_was_known_when_it_was_
     ] {
         let planned = plan(Some(&known), said(LicenseState::Suspended), SaidBy::OwnClock, &time);
         let Plan::Changed { new, .. } = planned else { panic!("it is not older: {time:?}") };
-        assert!(new.is_by_own_clock() && new.confirmed_at == time.steady.max(T0), "{time:?}");
+        let later = T0.plus(Duration::from_millis(1));
+        assert!(new.is_by_own_clock() && new.confirmed_at == time.steady.max(later), "{time:?}: told apart");
     }
 }
 
@@ -179,7 +180,7 @@ fn a_provider_that_agrees_with_the_clock_is_heard_although_the_highest_time_is_a
     // For a while the clock was an hour ahead, and was believed; then it was set right.
     let time = LicenseTime { wall: at(500), steady: at(500 + 3600) };
     let asked = LicenseTime::at(at(3600));
-    let none = Observation { license_id: None, ..observed(LicenseState::None, None).observation };
+    let none = observed(LicenseState::None, None).observation;
     let Plan::Changed { new: known, .. } = plan(None, none, SaidBy::OwnClock, &asked) else {
         panic!("it is the first")
     };
@@ -194,6 +195,22 @@ fn a_provider_that_agrees_with_the_clock_is_heard_although_the_highest_time_is_a
     assert_eq!(plan(Some(&known), said_at(499), SaidBy::Provider, &back), Plan::Older);
     // What a provider signed is never moved.
     assert_eq!(plan(Some(&new), said_at(498), SaidBy::Provider, &time), Plan::Older);
+}
+
+#[test]
+fn that_there_was_no_license_to_ask_about_keeps_none_out_that_was_signed_shortly_before() {
+    let none = |license_id: Option<&str>| {
+        let license_id = license_id.map(str::to_owned);
+        let said = Observation { license_id, ..observed(LicenseState::None, None).observation };
+        let Plan::Changed { new, .. } = plan(None, said, SaidBy::OwnClock, &LicenseTime::at(at(2))) else {
+            panic!("it is the first")
+        };
+        new
+    };
+    let bought = Observation { observed_at: at(1), ..observed(LicenseState::Active, None).observation };
+    let Plan::Changed { new, .. } = weigh(Some(&none(None)), bought.clone(), at(3)) else { panic!("nobody was asked") };
+    assert_eq!(new.observation, bought);
+    assert_eq!(weigh(Some(&none(Some("lic"))), bought, at(3)), Plan::Older, "somebody was asked, and says no");
 }
 
 #[test]

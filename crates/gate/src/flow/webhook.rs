@@ -112,7 +112,13 @@ impl LicenseWebhooks {
         let mark = LicenseEventMark { id: Some(id), seq: event.seq };
         match licenses.observe(holder, said.observation, Some(mark)).await? {
             Applied::Repeated => return Ok(Taken::Noop("repeated")),
-            Applied::Older => return Ok(Taken::Noop("older")),
+            Applied::Older => {
+                // Our own stamp says when we asked, by a clock that need not agree with the hub's.
+                if known.as_ref().is_some_and(Known::is_by_own_clock) {
+                    self.ask(&licenses, [holder], now.wall);
+                }
+                return Ok(Taken::Noop("older"));
+            }
             Applied::Confirmed | Applied::Changed { .. } => {}
         }
         if said.is_partial || licenses.time().is_behind() {

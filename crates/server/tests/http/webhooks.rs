@@ -300,6 +300,28 @@ async fn what_was_signed_before_or_came_before_changes_nothing_with_or_without_a
 }
 
 #[tokio::test]
+async fn what_only_our_own_later_stamp_keeps_out_is_asked_about() {
+    let provider = Arc::new(Told::default());
+    let world = world(&[SECRET], &provider).await;
+    let user = linked(&world, "ada@example.com", "s1").await;
+    provider.say("s1", Some(active("lic_1")));
+    world.gate().licenses().unwrap().refresh(Holder::User(user.id)).await.unwrap();
+    assert_eq!((state(&world, &user).await, provider.asked()), (Some(LicenseState::Active), 1));
+    // Signed after that, by a clock that is a little behind ours.
+    provider.say("s1", Some(Observation { state: LicenseState::Suspended, ..active("lic_1") }));
+    let event = json!({ "subject": "s1", "license_status": "SUSPENDED", "license_id": "lic_1", "id": "e1" });
+    assert_eq!(body(&send(&world, signed(NOW - 5, &event)).await), json!({ "ok": true, "noop": "older" }));
+    until("the provider is asked", || provider.asked() == 2).await;
+    for _ in 0..2000 {
+        if state(&world, &user).await == Some(LicenseState::Suspended) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the answer counts");
+}
+
+#[tokio::test]
 async fn a_client_that_forges_is_slowed_down_and_all_of_it_is_on_record() {
     let provider = Arc::new(Told::default());
     let world = world(&[SECRET], &provider).await;

@@ -216,13 +216,13 @@ async fn a_change_is_in_force_here_at_once_and_elsewhere_with_the_next_look_at_t
     let applied = world.licenses().observe(ada.holder, suspended.clone(), Some(mark.clone())).await.unwrap();
     let (old, new) = (Some(LicenseState::Active), LicenseState::Suspended);
     assert_eq!(applied, Applied::Changed { old, new });
+    let again = world.licenses().observe(ada.holder, suspended, Some(mark)).await.unwrap();
+    assert_eq!(again, Applied::Repeated);
     assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseSuspended));
     assert_eq!(replica.ask(&ada.get()).await, Ok(()), "it has not looked yet");
     replica.gate.follow().await;
     assert_eq!(replica.ask(&ada.get()).await, Err(Reason::LicenseSuspended));
 
-    let again = world.licenses().observe(ada.holder, suspended, Some(mark)).await.unwrap();
-    assert_eq!(again, Applied::Repeated);
     let older = Book::of(LicenseState::Active).said_at(START.minus(DAY));
     assert_eq!(world.licenses().observe(ada.holder, older, None).await.unwrap(), Applied::Older);
     assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseSuspended));
