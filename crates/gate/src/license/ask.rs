@@ -58,6 +58,12 @@ impl Flights {
         self.lock().under_way.get(&holder).map(|record| record.landing.clone())
     }
 
+    /// Whether somebody waits for news from the flight of this number.
+    fn is_for_news(&self, holder: Holder, number: u64) -> bool {
+        let under_way = &self.lock().under_way;
+        under_way.get(&holder).is_some_and(|record| record.number == number && record.cause == Cause::News)
+    }
+
     /// Ends the flight of this number unless somebody waits for news; whoever comes afterwards begins another one.
     fn end_unless_news(&self, holder: Holder, number: u64) -> bool {
         let under_way = &mut self.lock().under_way;
@@ -167,6 +173,14 @@ impl Licenses {
         let question = question?;
         // A user may have been linked since.
         self.learn_subject(holder, question.subject.as_deref(), seq);
+        let heard = self.put(question.clone(), known).await?;
+        let is_own = heard.by == SaidBy::OwnClock;
+        let applied = self.take(holder, heard).await?;
+        if !(is_own && applied == Applied::Older && self.desk.flights.is_for_news(holder, flight.number)) {
+            return Ok(applied);
+        }
+        // Somebody else was heard meanwhile, who may have asked before there was news.
+        let known = self.gate.store().license(holder).await?.map(|row| row.known);
         let heard = self.put(question, known).await?;
         Ok(self.take(holder, heard).await?)
     }

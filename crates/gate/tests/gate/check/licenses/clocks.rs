@@ -242,6 +242,26 @@ async fn a_process_that_begins_while_the_clock_is_behind_asks_at_once() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn news_that_the_older_answer_of_another_server_outruns_is_asked_for_once_more() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    let other = second(&world).await;
+    assert_eq!(world.house.ask(&ada.post()).await, Ok(()));
+    world.vendor.take(Duration::from_secs(1));
+    let (licenses, holder) = (world.licenses(), ada.holder);
+    let news = tokio::spawn(async move { licenses.refresh(holder).await });
+    while world.vendor.0.under_way.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.vendor.take(Duration::ZERO);
+    other.gate.licenses().unwrap().refresh(holder).await.unwrap();
+    world.vendor.book(ada.holder, Book::of(LicenseState::Suspended));
+    let applied = news.await.unwrap().unwrap();
+    assert!(matches!(applied, Applied::Changed { new: LicenseState::Suspended, .. }), "{applied:?}");
+    assert_eq!(world.house.ask(&ada.post()).await, Err(Reason::LicenseSuspended));
+}
+
 /// A world whose clock was an hour ahead for long enough to be believed, and was set right; the person has no license,
 /// as was said meanwhile.
 async fn misled() -> (World, Person) {
