@@ -333,8 +333,9 @@ async fn what_would_make_another_request_of_the_one_that_was_judged_reaches_the_
             let seen = front.reached(&answer);
             assert!(seen.values(name).is_empty(), "{} {name}: {}", kind.name(), seen.0);
         }
-        if matches!(kind, Kind::Nginx | Kind::Envoy) {
-            let answer = front.get("/public/x", &[("connection", "Upgrade"), ("upgrade", "h2c")]).await;
+        // An app that takes it would leave HTTP behind, and with it every rule.
+        for upgrade in ["h2c", "h2c, websocket", "TLS/1.3"] {
+            let answer = front.get("/public/x", &[("connection", "Upgrade"), ("upgrade", upgrade)]).await;
             if answer.status == 200 {
                 let seen = front.reached(&answer);
                 assert!(seen.values("upgrade").is_empty(), "{}: {}", kind.name(), seen.0);
