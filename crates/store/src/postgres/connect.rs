@@ -131,6 +131,19 @@ async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error
     ended.send_replace(true);
 }
 
+/// Whether the operator has said that nothing is to be written, which the settings of our own sessions hide.
+///
+/// # Errors
+/// `Unavailable` where that is so.
+pub(super) async fn check_writable(client: &Client) -> Result<(), DbError> {
+    let setting = "SELECT reset_val = 'on' FROM pg_settings WHERE name = 'default_transaction_read_only'";
+    let setting = client.query_one(setting, &[]).await;
+    match setting.and_then(|row| row.try_get(0)).map_err(|error| failed(&error))? {
+        true => Err(DbError::Unavailable("default_transaction_read_only is on: nothing may be written".to_owned())),
+        false => Ok(()),
+    }
+}
+
 /// The settings that every session runs with: nothing outlives its caller, nothing waits for ever, no answer before
 /// the commit is durable (a stronger setting of the server stays), and nothing is written but in a transaction that was
 /// begun for it: a statement that is sent right behind its `BEGIN` does nothing where that failed.
@@ -160,6 +173,7 @@ mod tests {
         let begin = client.batch_execute("BEGIN READ WRITE NONSENSE");
         let (begun, written) = tokio::join!(begin, client.batch_execute("CREATE TABLE written ()"));
         assert!(begun.is_err());
+        assert_eq!(check_writable(&client).await, Ok(()));
         assert_eq!(
             written.unwrap_err().code().map(tokio_postgres::error::SqlState::code),
             Some("25006"),
@@ -169,6 +183,19 @@ mod tests {
         client.batch_execute("BEGIN READ WRITE").await.unwrap();
         client.batch_execute("CREATE TABLE written ()").await.unwrap();
         client.batch_execute("COMMIT").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_to_take_no_writes_is_left_alone() {
+        let Some(server) = doorward_testkit::postgres::shared() else { return };
+        let url = server.database();
+        let target = parse_url(&url).unwrap();
+        let name = target.config.get_dbname().unwrap();
+        server.sql(name, &format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on"));
+        let (client, _gone) = target.connect(Duration::from_secs(30)).await.unwrap();
+        assert!(client.query_one("SELECT 1", &[]).await.is_ok());
+        let refused = check_writable(&client).await;
+        assert!(matches!(refused, Err(DbError::Unavailable(note)) if note.contains("read_only")));
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Shared {
             }
         }
         let (client, _gone) = self.target.connect(self.deadline).await?;
+        connect::check_writable(&client).await?;
         let number = self.next_lane.fetch_add(1, Ordering::Relaxed);
         Ok(Lane { connection: Connection::new(client), chain: Chain::new(&self.seed, number) })
     }
@@ -194,7 +195,8 @@ impl Lane {
         let (begun, done) = join(client.batch_execute("BEGIN READ WRITE"), done).await;
         if let Err(error) = begun {
             self.chain = before;
-            return Err(failed(&error));
+            // Such as a standby, which begins nothing that writes. The lane is not used again: the next may lead elsewhere.
+            return Err(DbError::Unavailable(failed(&error).to_string()));
         }
         match done {
             Ok((out, true)) => match client.batch_execute("COMMIT").await {
