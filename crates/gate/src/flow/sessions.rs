@@ -73,14 +73,12 @@ pub async fn revoke(
 /// # Errors
 /// `store_unavailable`: some may live on; those that ended stay ended.
 pub async fn revoke_others(gate: &Gate, user: UserId, keep: SessionId, asker: &Asker, now: Now) -> Result<u64, Denial> {
-    let mut ended = 0;
+    let (mut ended, mut after) = (0, None);
     for _ in 0..ROUNDS {
-        let mut others = gate.store().sessions_of(user).await?;
-        others.retain(|session| session.id != keep && session.created_at <= now.wall);
-        if others.is_empty() {
-            break;
-        }
-        for session in &others {
+        let page = gate.store().sessions_of_after(user, after).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for session in page.iter().filter(|session| session.id != keep && session.created_at <= now.wall) {
             ended += u64::from(end(gate, session, keep, asker, now).await?.is_some());
         }
     }
