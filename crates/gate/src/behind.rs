@@ -55,6 +55,11 @@ impl Behind {
         self.readings.send_replace(());
     }
 
+    /// Whether the last reading failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures.load(Ordering::Acquire) > 0
+    }
+
     /// Whether to wait would be in vain.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.failures.load(Ordering::Acquire) >= HOPELESS

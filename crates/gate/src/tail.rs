@@ -27,6 +27,8 @@ const PAGE: u32 = 1000;
 const PAGES: usize = 64;
 /// Touches are written this often.
 const FLUSH: Duration = Duration::from_secs(5);
+/// Pause after a reading that failed.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Touches written at once.
 const BATCH: usize = 2048;
 /// Longest pause of whoever watches over something open.
@@ -57,6 +59,10 @@ impl Gate {
                 () = self.inner().behind.wanted() => {}
             }
             self.follow().await;
+            if self.inner().behind.has_failed() {
+                // Time for the store to connect again, before the next failure takes everybody's hope.
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 

@@ -83,9 +83,8 @@ impl Gate {
             }
             Need::Log => {
                 self.catch_up().await;
-                loaded.has_waited = true;
-                // A record may have changed while this waited; a verdict on a token holds for its time.
-                loaded.credential.take_if(|credential| !matches!(credential, LoadedCredential::Token(_)));
+                // Whatever was known before may be hours old, where the machine was suspended.
+                *loaded = Loaded { has_waited: true, ..Loaded::default() };
                 return;
             }
             Need::License(licenses, asked) => {

@@ -49,9 +49,9 @@ use crate::{
     window::WindowState,
 };
 
-/// What one decision may have to wait for: its credential's record or verdict, the external set, the revocation log and
-/// then the record anew, the license, and the external set about its subject.
-const NEEDS: usize = 6;
+/// What one decision may have to wait for: its credential's record or verdict, the external set, the license, and the
+/// external set about its subject; the revocation log, and then all of them anew.
+const NEEDS: usize = 9;
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
