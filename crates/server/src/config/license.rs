@@ -164,7 +164,7 @@ impl License {
         if let Err((at, problem)) = AccountKeys::parse(&texts) {
             cx.problem_in(&format!("public_keys[{at}]"), problem.to_string(), "keep one key of each type");
         }
-        if ["iss", "sub", "aud", "nbf", "iat", "jti", "scope"].contains(&self.end_claim.as_str()) {
+        if ["", "iss", "sub", "aud", "nbf", "iat", "jti", "scope"].contains(&self.end_claim.as_str()) {
             let remedy = "name the claim that states when the license ends, or `exp` where tokens last as long";
             cx.problem_in("end_claim", "this claim says something else", remedy);
         }

@@ -14,10 +14,7 @@ use doorward_core::{
     license::{Holder, SKEW},
     time::Timestamp,
 };
-use doorward_gate::{
-    clock::Clock,
-    license::{Applied, Licenses, RefreshError},
-};
+use doorward_gate::license::{Applied, Licenses, RefreshError};
 use doorward_store::{LicenseRow, Store, StoreError};
 
 use crate::jobs::{parts::Parts, table::Outcome};
@@ -56,12 +53,14 @@ pub(crate) async fn run(parts: Parts) -> Outcome {
         loop {
             match licenses.refresh(row.holder).await {
                 // What is older than what is known confirms nothing.
-                Ok(Applied::Older | Applied::Repeated) => failed += set_back(store, clock, row.holder).await?,
+                Ok(Applied::Older | Applied::Repeated) => {
+                    failed += set_back(store, licenses.time().steady, row.holder).await?;
+                }
                 Ok(_) => asked += 1,
-                Err(RefreshError::HolderGone) => gone += set_back(store, clock, row.holder).await?,
+                Err(RefreshError::HolderGone) => gone += set_back(store, licenses.time().steady, row.holder).await?,
                 // This one alone, perhaps: one license that always fails must not stand before all others.
                 Err(RefreshError::Provider(_) | RefreshError::GivenUp) => {
-                    failed += set_back(store, clock, row.holder).await?;
+                    failed += set_back(store, licenses.time().steady, row.holder).await?;
                 }
                 Err(RefreshError::Paused(pause)) if pause <= LONGEST && waits < WAITS => {
                     waits += 1;
@@ -84,8 +83,8 @@ pub(crate) async fn run(parts: Parts) -> Outcome {
 }
 
 /// Lets the others go before this one, which got no answer; one such license more.
-async fn set_back(store: &Store, clock: &Clock, holder: Holder) -> Result<u64, String> {
-    let tried = store.license_tried(holder, clock.now().wall).await;
+async fn set_back(store: &Store, at: Timestamp, holder: Holder) -> Result<u64, String> {
+    let tried = store.license_tried(holder, at).await;
     tried.map(|()| 1).map_err(|error| format!("a license without an answer could not be set back: {error}"))
 }
 
