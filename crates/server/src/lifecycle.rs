@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use doorward_core::{
     audit::{AuditEvent, EventKind},
     cutover::Day,
@@ -115,7 +116,12 @@ pub enum ReloadError {
 
 /// What a running server was opened with: a changed file changes none of it.
 #[derive(Debug)]
-struct Fixed([(&'static str, String); 6]);
+struct Fixed([(&'static str, String); 7]);
+
+/// Tells a secret from another without keeping it.
+fn fingerprint(secret: &str) -> Digest {
+    digest(&SHA256, secret.as_bytes())
+}
 
 impl Fixed {
     fn of(config: &Config) -> Self {
@@ -127,6 +133,10 @@ impl Fixed {
             ("listen.http", listen.http.to_string()),
             ("listen.https", format!("{https:?}")),
             ("listen.admin", listen.admin.to_string()),
+            (
+                "listen.admin_token",
+                format!("{:?}", listen.admin_token.as_ref().map(|token| fingerprint(token.0.expose()))),
+            ),
             ("store.url", config.store.url.to_string()),
         ])
     }
@@ -443,17 +453,21 @@ fn misconfigured(error: &dyn std::fmt::Display) -> StartError {
 /// The file is missing and the store holds keys, or cannot be looked into.
 pub(crate) async fn check_root(config: &Config, store: &Store) -> Result<(), StartError> {
     let config::RootSecret::MakeAt(path) = &config.root_secret else { return Ok(()) };
+    let file = path.display();
+    let is_there =
+        || path.try_exists().map_err(|error| StartError::Misconfigured(format!("secrets.root_file: {file}: {error}")));
     // Another process may have made it since the configuration was read.
-    if path.exists() {
+    if is_there()? {
         return Ok(());
     }
-    let file = path.display();
     let has_keys = async {
         store.wait_ready(ROOT_WAIT).await?;
         ring::has_keys(store).await
     };
     match has_keys.await {
         Ok(false) => Ok(()),
+        // Another that starts for the first time makes the file and then the keys.
+        Ok(true) if is_there()? => Ok(()),
         Ok(true) => Err(StartError::Misconfigured(format!(
             "secrets.root_file: {file} does not exist, and the keys in the store were made with it; put it back from a \
              backup. If it is lost for good, delete the rows of the table `key_ring`: then everybody signs in again, and \
