@@ -394,8 +394,8 @@ fn upgrade() -> Request {
         .with("Origin", format!("https://{HOST}"))
 }
 
-#[tokio::test]
-async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_gone() {
+/// Somebody who has paid, with a socket open through the door; the app lives as long as what is given back.
+async fn with_a_socket() -> (Paid, Wire, RawUpstream) {
     let app = RawUpstream::with(|mut conversation| async move {
         conversation.until(b"\r\n\r\n").await;
         conversation.say(ACCEPT).await;
@@ -404,10 +404,15 @@ async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_go
     .await;
     let paid = Paid::set_up(Book::of(LicenseState::Active), |setup| setup.upstream(app.url())).await;
     let mut wire = Wire::to(paid.world.address()).await;
-    let request = upgrade().with("Authorization", format!("Bearer {}", paid.key));
-    wire.send(request.bytes()).await;
+    wire.send(upgrade().with("Authorization", format!("Bearer {}", paid.key)).bytes()).await;
     assert_eq!(wire.answer().await.status, 101);
     until("the socket is counted", || paid.world.server().proxy.open_sockets() == 1).await;
+    (paid, wire, app)
+}
+
+#[tokio::test]
+async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_gone() {
+    let (paid, mut wire, _app) = with_a_socket().await;
     paid.rebook(Book::of(LicenseState::Active).with("ANOTHER")).await;
     assert_eq!(paid.world.server().proxy.open_sockets(), 1, "another entitlement ends nothing");
     let told = tokio::time::timeout(Duration::from_secs(1), async {
@@ -422,17 +427,7 @@ async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_go
 
 #[tokio::test]
 async fn a_socket_through_the_door_closes_when_its_license_ends_and_does_not_go_on_through_the_grace() {
-    let app = RawUpstream::with(|mut conversation| async move {
-        conversation.until(b"\r\n\r\n").await;
-        conversation.say(ACCEPT).await;
-        conversation.end().await;
-    })
-    .await;
-    let paid = Paid::set_up(Book::of(LicenseState::Active), |setup| setup.upstream(app.url())).await;
-    let mut wire = Wire::to(paid.world.address()).await;
-    wire.send(upgrade().with("Authorization", format!("Bearer {}", paid.key)).bytes()).await;
-    assert_eq!(wire.answer().await.status, 101);
-    until("the socket is counted", || paid.world.server().proxy.open_sockets() == 1).await;
+    let (paid, mut wire, _app) = with_a_socket().await;
     let told = tokio::time::timeout(Duration::from_secs(1), async {
         paid.rebook(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
         wire.rest().await

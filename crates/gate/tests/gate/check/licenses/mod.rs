@@ -108,6 +108,12 @@ impl Vendor {
         *lock(&self.0.fault) = Some(ProviderFault::new(kind, "a test says so"));
     }
 
+    /// Has it ask to be left alone for `pause`.
+    fn limit(&self, pause: Duration) {
+        let limited = ProviderFault::new(FaultKind::Unavailable, "429");
+        *lock(&self.0.fault) = Some(ProviderFault { retry_after: Some(pause), ..limited });
+    }
+
     fn work(&self) {
         *lock(&self.0.fault) = None;
     }

@@ -130,11 +130,7 @@ async fn an_answer_that_is_not_believed_changes_nothing_and_keeps_nobody_else_fr
 async fn a_provider_that_limits_us_is_left_alone_for_as_long_as_it_asks() {
     let world = World::new().await;
     let ada = world.licensee(LicenseState::Active).await;
-    let limited = ProviderFault {
-        retry_after: Some(Duration::from_secs(120)),
-        ..ProviderFault::new(FaultKind::Unavailable, "429")
-    };
-    *lock(&world.vendor.0.fault) = Some(limited);
+    world.vendor.limit(Duration::from_secs(120));
     assert_eq!(world.house.ask(&ada.get()).await, Err(Reason::LicenseUnknown));
     world.vendor.work();
     world.advance(Duration::from_secs(119)).await;
@@ -192,11 +188,7 @@ async fn after_a_clock_that_was_ahead_whoever_buys_gets_in_at_once() {
 async fn whoever_is_refused_for_not_knowing_is_told_when_somebody_asks_again() {
     let world = World::new().await;
     let ada = world.licensee(LicenseState::Active).await;
-    let limited = ProviderFault {
-        retry_after: Some(Duration::from_secs(120)),
-        ..ProviderFault::new(FaultKind::Unavailable, "429")
-    };
-    *lock(&world.vendor.0.fault) = Some(limited);
+    world.vendor.limit(Duration::from_secs(120));
     let denial = world.house.decide(&ada.get()).await.outcome.unwrap_err();
     assert_eq!((denial.reason, denial.retry_after()), (Reason::LicenseUnknown, Some(120)));
 }
