@@ -24,6 +24,12 @@ use crate::idle::IdleWatch;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
+/// An answer that declares at most this length is finished rather than cut, if its app is quick.
+const SHORT: u64 = 64 * 1024;
+/// How long such an answer may take, from the moment at which its caller may no longer read on. Whatever is open
+/// ends within a second of a revocation.
+const LINGER: Duration = Duration::from_millis(500);
+
 /// What both directions of one exchange know of each other.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
@@ -142,8 +148,20 @@ impl ProxyBody {
         until: Option<Until>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
+        let is_short = inner.size_hint().exact().is_some_and(|length| length <= SHORT);
+        let until = if is_short { until.map(after_lingering) } else { until };
         Self(Some(Box::new(Streaming { inner, exchange, idle, watch: None, until, is_begun: false, _permit: permit })))
     }
+}
+
+/// A page that was let in and is on its way should not become a broken connection because somebody signed out
+/// in another window at that moment.
+fn after_lingering(until: Until) -> Until {
+    Box::pin(async move {
+        let reason = until.await;
+        tokio::time::sleep(LINGER).await;
+        reason
+    })
 }
 
 impl Body for ProxyBody {

@@ -1,6 +1,6 @@
 //! Bodies on their way, in both directions.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward_core::reason::Reason;
 use doorward_testkit::{upstream::RawUpstream, wire::Wire};
@@ -169,6 +169,41 @@ async fn a_stream_of_somebody_who_was_revoked_ends_and_so_does_his_waiting() {
     assert!(!streaming.rest().await.ends_with(b"0\r\n\r\n"), "the stream seems to have ended by itself");
     let answer = waiting.answer().await;
     assert_eq!((answer.status, answer.header("x-doorward-reason")), (401, Some("session_revoked")));
+}
+
+#[tokio::test]
+async fn a_short_answer_on_its_way_is_finished_and_only_a_slow_or_long_one_is_cut() {
+    let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let told = Arc::clone(&go_on);
+    let app = RawUpstream::with(move |mut conversation| {
+        let told = Arc::clone(&told);
+        async move {
+            let request = conversation.request().await.unwrap_or_default();
+            let length = if request.starts_with("GET /long") { 100_000 } else { 8 };
+            conversation.say(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nhalf")).await;
+            if request.starts_with("GET /quick") {
+                told.acquire().await.unwrap().forget();
+                conversation.say("done").await;
+            }
+            conversation.end().await;
+        }
+    })
+    .await;
+    let door = Door::before(app.url()).await;
+    let mut wires = Vec::new();
+    for target in ["/quick", "/slow", "/long"] {
+        let mut wire = Wire::to(door.address).await;
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+        assert!(wire.until(b"half").await.starts_with(b"HTTP/1.1 200"), "{target}");
+        wires.push(wire);
+    }
+    door.revoke(Reason::SessionRevoked);
+    let [quick, slow, long] = &mut wires[..] else { unreachable!("three were opened") };
+    go_on.add_permits(1);
+    assert_eq!(quick.exactly(4).await, b"done");
+    assert_eq!(long.rest().await, b"", "a long one is cut");
+    let cut = tokio::time::timeout(Duration::from_secs(5), slow.rest()).await;
+    assert_eq!(cut.as_deref(), Ok(&b""[..]), "a short one is waited for, but not long");
 }
 
 #[tokio::test]
