@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::signature::{self, RsaParameters};
+use aws_lc_rs::{
+    digest,
+    signature::{self, RsaParameters},
+};
 
 /// A signature algorithm that an issuer's tokens may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +89,16 @@ impl Algorithm {
             Self::Ps384 => Some(&signature::RSA_PSS_2048_8192_SHA384),
             Self::Ps512 => Some(&signature::RSA_PSS_2048_8192_SHA512),
             Self::EdDsa | Self::Es256 | Self::Es384 => None,
+        }
+    }
+
+    /// The hash whose value is signed; `None` where the message itself is.
+    pub(super) fn hash(self) -> Option<&'static digest::Algorithm> {
+        match self {
+            Self::EdDsa => None,
+            Self::Es256 | Self::Rs256 | Self::Ps256 => Some(&digest::SHA256),
+            Self::Es384 | Self::Rs384 | Self::Ps384 => Some(&digest::SHA384),
+            Self::Rs512 | Self::Ps512 => Some(&digest::SHA512),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! base64url without padding (RFC 7515 §2): one text per byte string, nothing else is accepted.
 
-use base64_simd::URL_SAFE_NO_PAD;
+use std::mem::MaybeUninit;
+
+use base64_simd::{Out, URL_SAFE_NO_PAD};
 
 /// The text is not canonical base64url: another alphabet, padding, white space, spare bits that are not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +11,14 @@ pub struct NotBase64Url;
 /// Decodes `text`.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, NotBase64Url> {
     URL_SAFE_NO_PAD.decode_to_vec(text).map_err(|_| NotBase64Url)
+}
+
+/// Decodes `text` into `room`, which has at least three bytes for every four of the text.
+pub(super) fn decode_into<'a>(text: &str, room: &'a mut [MaybeUninit<u8>]) -> Result<&'a [u8], NotBase64Url> {
+    match URL_SAFE_NO_PAD.decode(text.as_bytes(), Out::from_uninit_slice(room)) {
+        Ok(decoded) => Ok(decoded),
+        Err(_) => Err(NotBase64Url),
+    }
 }
 
 /// Appends `bytes` to `out`.

@@ -1,8 +1,9 @@
 //! The compact serialisation of a JWS (RFC 7515 §7.1), taken apart without believing any of it.
 
-use std::str;
+use std::mem::MaybeUninit;
 
 use memchr::{memchr, memrchr};
+use simdutf8::basic::from_utf8;
 
 use super::{
     algorithm::Algorithm,
@@ -69,7 +70,8 @@ pub struct Compact<'a> {
     /// ASCII(header) "." ASCII(payload): what the signature is over (RFC 7515 §5.2).
     signed: &'a str,
     header: Header,
-    payload: Vec<u8>,
+    /// Where it is not UTF-8, its bytes.
+    payload: Result<String, Vec<u8>>,
     signature: Vec<u8>,
 }
 
@@ -88,13 +90,17 @@ impl<'a> Compact<'a> {
         let part = |dot: Option<usize>| dot.ok_or_else(|| malformed("not three parts"));
         let (signed, signature) = around(token, part(memrchr(b'.', token.as_bytes()))?);
         let (header, payload) = around(signed, part(memchr(b'.', signed.as_bytes()))?);
-        let header = base64url::decode(header).map_err(|_| malformed("header is not base64url"))?;
+        // One room on the stack, for what is copied out of it and for what is judged and dropped.
+        let mut room = [const { MaybeUninit::uninit() }; MAX_TOKEN_BYTES / 4 * 3];
+        let header = base64url::decode_into(header, &mut room).map_err(|_| malformed("header is not base64url"))?;
+        let header = Header::parse(header)?;
         // A fourth part would be in here, and its `.` is no base64url.
-        let payload = base64url::decode(payload).map_err(|_| {
+        let payload = base64url::decode_into(payload, &mut room).map_err(|_| {
             malformed(if payload.contains('.') { "not three parts" } else { "payload is not base64url" })
         })?;
+        let payload = from_utf8(payload).map(str::to_owned).map_err(|_| payload.to_vec());
         let signature = base64url::decode(signature).map_err(|_| malformed("signature is not base64url"))?;
-        Ok(Self { signed, header: Header::parse(&header)?, payload, signature })
+        Ok(Self { signed, header, payload, signature })
     }
 
     /// The header.
@@ -109,7 +115,10 @@ impl<'a> Compact<'a> {
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        match &self.payload {
+            Ok(text) => text.as_bytes(),
+            Err(bytes) => bytes,
+        }
     }
 
     /// The signature.
@@ -122,7 +131,8 @@ impl<'a> Compact<'a> {
     /// # Errors
     /// `token_malformed` where it is not UTF-8.
     pub(crate) fn take_payload(&mut self) -> Result<String, Denial> {
-        String::from_utf8(std::mem::take(&mut self.payload)).map_err(|_| malformed("payload is not UTF-8"))
+        let text = self.payload.as_mut().map_err(|_| malformed("payload is not UTF-8"))?;
+        Ok(std::mem::take(text))
     }
 }
 
@@ -138,7 +148,7 @@ pub(crate) fn malformed(note: &str) -> Denial {
 
 impl Header {
     fn parse(bytes: &[u8]) -> Result<Self, Denial> {
-        let text = str::from_utf8(bytes).map_err(|_| malformed("header is not UTF-8"))?;
+        let text = from_utf8(bytes).map_err(|_| malformed("header is not UTF-8"))?;
         let (mut algorithm, mut key_id, mut kind) = (None, None, Type::Absent);
         read_object(text, |Member { name, value, .. }| {
             match &*name {

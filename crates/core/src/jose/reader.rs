@@ -123,7 +123,7 @@ const TWICE: Bad = Bad("a name appears twice");
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0, names: Vec::with_capacity(16) }
+        Self { text, at: 0, names: Vec::new() }
     }
 
     fn problem(&self, Bad(what): Bad) -> NotStrict {
@@ -245,6 +245,9 @@ impl<'a> Reader<'a> {
             return Err(Bad("not a JSON object"));
         }
         let below = depth.checked_sub(1).ok_or(TOO_DEEP)?;
+        if self.names.capacity() == 0 {
+            self.names.reserve(16);
+        }
         let mut names = Names { first: self.names.len(), seen: 0 };
         self.white_space();
         if self.take(b'}') {
