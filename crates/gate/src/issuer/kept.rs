@@ -25,14 +25,14 @@ const MAX_BYTES: usize = 4096;
 
 /// Kept grants of one issuer, by the whole text of the token: two tokens never share a place, whatever their hashes
 /// are. Nothing where none are to be kept.
-pub(super) struct Kept(Option<Cache<Text<Box<str>>, Arc<Entry>>>);
+pub(super) struct Kept(Option<Cache<Text<Box<str>>, Arc<VerifiedToken>>>);
 
 /// The text of a token: its hash is that of its end alone, which is its signature and unlike that of any other that was
 /// granted; it is compared whole.
 struct Text<T>(T);
 
-/// Bytes of the end that are hashed.
-const END: usize = 64;
+/// Bytes of the end that are hashed: 96 bits of the signature.
+const END: usize = 16;
 
 impl<T: AsRef<str>> Hash for Text<T> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -55,11 +55,13 @@ impl PartialEq for Text<Box<str>> {
 
 impl Eq for Text<Box<str>> {}
 
-struct Entry {
-    token: Arc<VerifiedToken>,
-    set: Arc<JwkSet>,
-    from: Timestamp,
-    until: Timestamp,
+/// What a grant rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// The set that held the key.
+    pub(super) set: Arc<JwkSet>,
+    /// From when until when the verdict cannot change by the passing of time alone.
+    pub(super) times: (Timestamp, Timestamp),
 }
 
 impl Kept {
@@ -70,24 +72,23 @@ impl Kept {
 
     /// The grant for this very token, if it still holds.
     pub(super) fn find(&self, text: &str, current: &ArcSwapOption<Snapshot>, now: Now) -> Option<Arc<VerifiedToken>> {
-        let entry = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES)?.get(&Text(text))?;
+        let token = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES)?.get(&Text(text))?;
+        let Basis { set, times: (from, until) } = token.basis.as_ref()?;
         let current = current.load();
         let current = current.as_ref().filter(|snapshot| !snapshot.is_stale(now))?;
-        let holds = Arc::ptr_eq(current.set(), &entry.set) && entry.from <= now.wall && now.wall < entry.until;
-        holds.then(|| Arc::clone(&entry.token))
+        let holds = Arc::ptr_eq(current.set(), set) && *from <= now.wall && now.wall < *until;
+        holds.then_some(token)
     }
 
-    /// Keeps a grant that was found with the keys of `set`.
-    pub(super) fn keep(&self, text: &str, token: &Arc<VerifiedToken>, set: &Arc<JwkSet>, policy: &TokenPolicy) {
-        let Some(cache) = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES) else { return };
-        // A token without an end is never granted.
-        let Some((from, until)) = times(&token.claims, policy) else { return };
-        let entry = Entry { token: Arc::clone(token), set: Arc::clone(set), from, until };
-        cache.insert(Text(text.into()), Arc::new(entry));
+    /// Keeps a grant whose basis is known.
+    pub(super) fn keep(&self, text: &str, token: &Arc<VerifiedToken>) {
+        if let Some(cache) = self.0.as_ref().filter(|_| text.len() <= MAX_BYTES && token.basis.is_some()) {
+            cache.insert(Text(text.into()), Arc::clone(token));
+        }
     }
 }
 
-/// From when until when the verdict cannot change by the passing of time alone.
+/// From when until when the verdict cannot change by the passing of time alone. A token without an end is never granted.
 pub(super) fn times(claims: &Claims, policy: &TokenPolicy) -> Option<(Timestamp, Timestamp)> {
     let tolerance = policy.clock_tolerance;
     let mut until = claims.expires_at?.plus(tolerance);
@@ -160,35 +161,23 @@ mod tests {
             authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
             expires_at: claims.expires_at,
         };
-        Arc::new(VerifiedToken { issuer: "main".into(), claims, principal: Arc::new(principal) })
-    }
-
-    fn policy() -> TokenPolicy {
-        TokenPolicy {
-            issuer: "a".into(),
-            aliases: vec![],
-            audiences: vec![],
-            algorithms: AlgorithmSet::NONE,
-            required_claims: vec![],
-            clock_tolerance: Duration::ZERO,
-            max_token_age: None,
-            kind: None,
-        }
+        let basis = Some(Basis { set: Arc::default(), times: (at(0), at(1000)) });
+        Arc::new(VerifiedToken { issuer: "main".into(), claims, principal: Arc::new(principal), basis })
     }
 
     #[test]
     fn no_more_is_kept_than_was_agreed_however_many_tokens_come() {
-        let (kept, grant, set) = (Kept::new(100), grant(), Arc::default());
+        let (kept, grant) = (Kept::new(100), grant());
         for number in 0..20_000 {
-            kept.keep(&format!("{number:0600}"), &grant, &set, &policy());
+            kept.keep(&format!("{number:0600}"), &grant);
         }
         let cache = kept.0.as_ref().unwrap();
         assert!((1..=100).contains(&cache.len()), "{}", cache.len());
-        kept.keep(&"x".repeat(MAX_BYTES + 1), &grant, &set, &policy());
+        kept.keep(&"x".repeat(MAX_BYTES + 1), &grant);
         assert!(cache.get(&Text(&*"x".repeat(MAX_BYTES + 1))).is_none(), "too long to be kept");
         // What is kept is found by its whole text only: one byte makes another token.
         let long = format!("a.b.{}", "c".repeat(END));
-        kept.keep(&long, &grant, &set, &policy());
+        kept.keep(&long, &grant);
         assert!(cache.get(&Text(&*long)).is_some());
         for other in [long.replace('a', "b"), long.replace("b.", ""), format!("{long}c"), long[1..].to_owned()] {
             assert!(cache.get(&Text(&*other)).is_none(), "{other}");

@@ -36,7 +36,7 @@ use futures_util::future::BoxFuture;
 use self::{
     client::Clients,
     keeper::{Definition, Keeper, Surroundings},
-    kept::Kept,
+    kept::{Basis, Kept},
     shell::{Shell, Step},
 };
 pub use self::{
@@ -185,6 +185,8 @@ pub struct VerifiedToken {
     pub claims: Arc<Claims>,
     /// Whom it stands for. `user_id` is not known here: that is a matter of linked identities.
     pub principal: Arc<Principal>,
+    /// What the verdict rests on, where it may be kept.
+    basis: Option<Basis>,
 }
 
 /// The verdict on a token, or the promise of one.
@@ -319,8 +321,8 @@ impl Issuers {
         let mut failed = match shell.verify_known(token, now) {
             Ok(verdict) => {
                 return Verdict::Ready(verdict.map(|(claims, set)| {
-                    let token = shell.verified(claims);
-                    shell.kept.keep(text, &token, &set, shell.policy());
+                    let token = shell.verified(claims, Some(set));
+                    shell.kept.keep(text, &token);
                     token
                 }));
             }
@@ -329,12 +331,12 @@ impl Issuers {
         // Subscribed before the question: what is reported in between is not missed.
         let changes = shell.keys.changes.subscribe();
         match shell.ask(text, now, None, &mut failed) {
-            Step::Done(verdict) => Verdict::Ready(verdict.map(|claims| shell.verified(claims))),
+            Step::Done(verdict) => Verdict::Ready(verdict.map(|claims| shell.verified(claims, None))),
             Step::Wait(until, era) => {
                 let (shell, text) = (Arc::clone(shell), text.to_owned());
                 Verdict::Pending(Box::pin(async move {
                     let verdict = Arc::clone(&shell).wait(text, now, until, era, failed, changes).await;
-                    verdict.map(|claims| shell.verified(claims))
+                    verdict.map(|claims| shell.verified(claims, None))
                 }))
             }
         }
@@ -380,12 +382,13 @@ impl fmt::Debug for Issuers {
 }
 
 impl Shell {
-    /// The proof, put into the shape that decisions are made on.
-    fn verified(&self, claims: Verified<Claims>) -> Arc<VerifiedToken> {
+    /// The proof, put into the shape that decisions are made on; with the set that held the key, where it is to be kept.
+    fn verified(&self, claims: Verified<Claims>, set: Option<Arc<JwkSet>>) -> Arc<VerifiedToken> {
         let claims = Arc::new(claims.into_inner());
         let subject = claims.subject.as_deref().unwrap_or_default();
         let is_verified = claims.more.raw("email_verified") == Some("true");
         let email = claims.more.str("email").filter(|_| is_verified);
+        let times = kept::times(&claims, self.policy());
         let principal = Principal {
             kind: PrincipalKind::Service,
             subject: SubjectId { issuer: Arc::clone(&self.keys.name), subject: subject.into() },
@@ -395,8 +398,9 @@ impl Shell {
             authenticated: Authenticated::Bearer { claims: Arc::clone(&claims) },
             // With everything that may end it and within the tolerance that let it in: a request must not be
             // cut off for an end that did not count when it was admitted.
-            expires_at: kept::times(&claims, self.policy()).map_or(claims.expires_at, |(_, until)| Some(until)),
+            expires_at: times.map_or(claims.expires_at, |(_, until)| Some(until)),
         };
-        Arc::new(VerifiedToken { issuer: Arc::clone(&self.keys.name), claims, principal: Arc::new(principal) })
+        let basis = set.zip(times).map(|(set, times)| Basis { set, times });
+        Arc::new(VerifiedToken { issuer: Arc::clone(&self.keys.name), claims, principal: Arc::new(principal), basis })
     }
 }
