@@ -63,7 +63,7 @@ pub(crate) async fn run(report: &mut Report, effort: Effort) {
     let http: Http = Client::builder(TokioExecutor::new()).build_http();
     let first = issuer.mint(&claims(&issuer, 0));
     let ready = async {
-        while ask(&http, server.address, &first).await != Some(200) {
+        while ask(&http, server.address, &first).await.as_deref() != Some("200") {
             sleep(Duration::from_millis(50)).await;
         }
     };
@@ -141,7 +141,7 @@ async fn p99(http: &Http, server: SocketAddr, tokens: &[String]) -> Duration {
         let (http, token) = (http.clone(), token.clone());
         requests.spawn(async move {
             let began = Instant::now();
-            assert_eq!(ask(&http, server, &token).await, Some(200), "a good token");
+            assert_eq!(ask(&http, server, &token).await.as_deref(), Some("200"), "a good token");
             began.elapsed()
         });
     }
@@ -168,13 +168,18 @@ pub(crate) async fn crowd() {
     }
 }
 
-async fn ask(http: &Http, server: SocketAddr, token: &str) -> Option<u16> {
+/// What the answer says: `200`, or the status with the reason for it.
+async fn ask(http: &Http, server: SocketAddr, token: &str) -> Option<String> {
     let request =
         Request::get(format!("http://{server}/api/orders")).header("authorization", format!("Bearer {token}"));
     let answer = http.request(request.body(Empty::new()).unwrap()).await.ok()?;
-    let status = answer.status().as_u16();
+    let mut said = answer.status().as_str().to_owned();
+    if let Some(reason) = answer.headers().get("x-doorward-reason").and_then(|reason| reason.to_str().ok()) {
+        said += " ";
+        said += reason;
+    }
     answer.into_body().collect().await.ok()?;
-    Some(status)
+    Some(said)
 }
 
 fn config(port: u16, issuer: &Issuer, app: &EchoApp) -> String {
