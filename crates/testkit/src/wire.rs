@@ -87,8 +87,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
 
     /// Reads one answer to that method; informational ones before it are skipped.
     pub async fn answer_to(&mut self, method: &str) -> Answer {
+        self.read_answer(method).await.unwrap_or_else(|end| panic!("{end}"))
+    }
+
+    /// Reads one answer to anything but HEAD; `None` if the connection ends in the middle of it, as it may where a
+    /// credential ends while its answer is on its way. That something came is demanded still.
+    pub async fn try_answer(&mut self) -> Option<Answer> {
+        if self.unread.is_empty() {
+            assert_ne!(self.more().await.unwrap(), 0, "cut off without a word");
+        }
+        self.read_answer("GET").await.ok()
+    }
+
+    /// One answer, or how the connection ended before it was whole.
+    async fn read_answer(&mut self, method: &str) -> Result<Answer, String> {
         loop {
-            let head = String::from_utf8(self.until(b"\r\n\r\n").await).unwrap();
+            let head = String::from_utf8(self.read_until(b"\r\n\r\n").await?).unwrap();
             let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
             let status: u16 = status.unwrap_or_else(|| panic!("not a status line: {head:?}"));
             if (100..=199).contains(&status) && status != 101 {
@@ -97,56 +111,64 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             let (mut body, mut trailers) = (Vec::new(), String::new());
             if method == "HEAD" || matches!(status, 101 | 204 | 304) {
             } else if let Some(length) = field(&head, "content-length") {
-                body = self.exactly(length.parse().unwrap()).await;
+                body = self.read_exactly(length.parse().unwrap()).await?;
             } else if field(&head, "transfer-encoding") == Some("chunked") {
                 loop {
-                    let size = String::from_utf8(self.until(b"\r\n").await).unwrap();
+                    let size = String::from_utf8(self.read_until(b"\r\n").await?).unwrap();
                     let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
                     if size == 0 {
                         break;
                     }
-                    body.extend(self.exactly(size).await);
-                    assert_eq!(self.exactly(2).await, b"\r\n");
+                    body.extend(self.read_exactly(size).await?);
+                    assert_eq!(self.read_exactly(2).await?, b"\r\n");
                 }
                 while !trailers.ends_with("\r\n\r\n") && trailers != "\r\n" {
-                    trailers += &String::from_utf8(self.until(b"\r\n").await).unwrap();
+                    trailers += &String::from_utf8(self.read_until(b"\r\n").await?).unwrap();
                 }
             } else {
                 body = self.rest().await;
             }
             let head = head.trim_end().to_owned();
-            return Answer { status, head, body, trailers: trailers.trim_end().to_owned() };
+            return Ok(Answer { status, head, body, trailers: trailers.trim_end().to_owned() });
         }
     }
 
     /// Bytes up to and with `mark`.
     pub async fn until(&mut self, mark: &[u8]) -> Vec<u8> {
+        self.read_until(mark).await.unwrap_or_else(|end| panic!("{end}"))
+    }
+
+    async fn read_until(&mut self, mark: &[u8]) -> Result<Vec<u8>, String> {
         loop {
             if let Some(at) = self.unread.windows(mark.len()).position(|bytes| bytes == mark) {
-                return self.unread.drain(..at + mark.len()).collect();
+                return Ok(self.unread.drain(..at + mark.len()).collect());
             }
-            if self.more().await.unwrap() == 0 {
-                panic!("the connection ended before {:?}: {:?}", mark.escape_ascii(), self.unread.escape_ascii());
+            let read = self.more().await;
+            if !matches!(read, Ok(count) if count > 0) {
+                let (mark, unread) = (mark.escape_ascii(), self.unread.escape_ascii());
+                return Err(format!("the connection ended before \"{mark}\": \"{unread}\" ({read:?})"));
             }
         }
     }
 
     /// So many bytes.
     pub async fn exactly(&mut self, count: usize) -> Vec<u8> {
-        while self.unread.len() < count {
-            assert_ne!(self.more().await.unwrap(), 0, "the connection ended {} bytes early", count - self.unread.len());
-        }
-        self.unread.drain(..count).collect()
+        self.read_exactly(count).await.unwrap_or_else(|end| panic!("{end}"))
     }
 
     /// So many bytes; `None` if the connection ends before, however it ends.
     pub async fn try_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        self.read_exactly(count).await.ok()
+    }
+
+    async fn read_exactly(&mut self, count: usize) -> Result<Vec<u8>, String> {
         while self.unread.len() < count {
-            if !self.more().await.is_ok_and(|count| count > 0) {
-                return None;
+            let read = self.more().await;
+            if !matches!(read, Ok(more) if more > 0) {
+                return Err(format!("the connection ended {} bytes early ({read:?})", count - self.unread.len()));
             }
         }
-        Some(self.unread.drain(..count).collect())
+        Ok(self.unread.drain(..count).collect())
     }
 
     /// Everything up to the end of the connection, however it ends.
@@ -167,5 +189,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
             panic!("nothing came for {PATIENCE:?}; so far: {:?}", self.unread.escape_ascii().to_string());
         };
         read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_ends_in_the_middle_is_none_where_that_is_asked_for_and_a_whole_one_is_read() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        for (sent, expected) in [(whole, Some("ok")), (&whole[..whole.len() - 1], None), (&whole[..20], None)] {
+            let (near, mut far) = tokio::io::duplex(1024);
+            far.write_all(sent.as_bytes()).await.unwrap();
+            drop(far);
+            let answer = Wire::over(near).try_answer().await;
+            assert_eq!(answer.map(|answer| answer.text()).as_deref(), expected, "{sent:?}");
+        }
     }
 }

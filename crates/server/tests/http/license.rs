@@ -21,7 +21,7 @@ use doorward_testkit::{
 };
 
 use super::world::{HOST, NOW, Request, Seen, Setup, World, json, outcome};
-use crate::door::until;
+use crate::{door::until, process::A_SECOND};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -415,11 +415,11 @@ async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_go
     let (paid, mut wire, _app) = with_a_socket().await;
     paid.rebook(Book::of(LicenseState::Active).with("ANOTHER")).await;
     assert_eq!(paid.world.server().proxy.open_sockets(), 1, "another entitlement ends nothing");
-    let told = tokio::time::timeout(Duration::from_secs(1), async {
+    let told = tokio::time::timeout(A_SECOND, async {
         paid.rebook(Book::of(LicenseState::Suspended)).await;
         wire.rest().await
     });
-    assert_eq!(told.await.expect("within a second"), close_frame(4003, "license_suspended"));
+    assert_eq!(told.await.expect("before the app hangs up"), close_frame(4003, "license_suspended"));
     // Nor is a new one opened, also not in a grace: nobody can tell what would go through it.
     paid.rebook(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
     assert_eq!(outcome(&paid.ask(upgrade()).await), (402, Some("license_expired_grace")));
@@ -428,11 +428,11 @@ async fn a_socket_through_the_door_closes_with_the_reason_when_its_license_is_go
 #[tokio::test]
 async fn a_socket_through_the_door_closes_when_its_license_ends_and_does_not_go_on_through_the_grace() {
     let (paid, mut wire, _app) = with_a_socket().await;
-    let told = tokio::time::timeout(Duration::from_secs(1), async {
+    let told = tokio::time::timeout(A_SECOND, async {
         paid.rebook(Book::of(LicenseState::Active).until(now().minus(DAY))).await;
         wire.rest().await
     });
-    assert_eq!(told.await.expect("within a second"), close_frame(4003, "license_expired_grace"));
+    assert_eq!(told.await.expect("before the app hangs up"), close_frame(4003, "license_expired_grace"));
 }
 
 #[tokio::test]

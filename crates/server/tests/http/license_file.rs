@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     door::until,
-    world::{Caller, NOW, Setup, World, json as body, outcome},
+    world::{NOW, Setup, World, json as body, outcome},
 };
 
 const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"session\"]\napp = \"web\"\n";
@@ -36,17 +36,6 @@ fn put(path: &Path, text: &str) {
     fs::rename(unfinished, path).unwrap();
 }
 
-/// Waits until `caller` is answered with this status and reason.
-async fn until_outcome(caller: &mut Caller, wanted: (u16, Option<&str>)) {
-    for _ in 0..1000 {
-        if outcome(&caller.get("/x").await) == wanted {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{wanted:?} did not come to pass: {:?}", caller.get("/x").await);
-}
-
 async fn admin(world: &World, path: &str) -> String {
     let ask = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     Wire::ask(world.running.admin, ask).await.text()
@@ -68,10 +57,16 @@ async fn a_license_file_that_is_put_in_its_place_counts_within_seconds_and_a_bad
     let unknown = body(&ada.get("/auth/profile/license").await);
     assert_eq!((&unknown["status"], &unknown["checked_at"]), (&json!("unknown"), &Value::Null));
 
+    // That nothing is there is a refusal too, at a look in the background; it has to come before the first file does.
+    until("its absence is noticed", || {
+        world.server().metrics.render().contains("doorward_license_files_total{name=\"refused\"} 1")
+    })
+    .await;
+
     let ends = NOW * 1000 + 10 * DAY;
     let good = Paper { expiry: Some(ends), entitlements: vec!["sso", "audit"], ..paper("lic-1", 3) };
     put(&path, &account.file(&good));
-    until_outcome(&mut ada, (200, None)).await;
+    ada.until_outcome("/x", (200, None)).await;
     let profile = ada.get("/auth/profile/license").await;
     let expected = json!({
         "status": "expiring", "license_id": "lic-1", "checked_at": "2027-01-15T08:00:00Z",
@@ -106,7 +101,7 @@ async fn a_license_file_that_is_put_in_its_place_counts_within_seconds_and_a_bad
     other.stop().await;
 
     put(&path, &account.file(&Paper { status: "SUSPENDED", expiry: Some(ends), ..paper("lic-1", 1) }));
-    until_outcome(&mut ada, (402, Some("license_suspended"))).await;
+    ada.until_outcome("/x", (402, Some("license_suspended"))).await;
     assert_eq!(body(&ada.get("/auth/profile/license").await)["status"], "suspended");
     let changes = events(&world, "license.changed").await;
     let changes: Vec<_> = changes.iter().map(|row| (row["old"].as_str(), row["new"].as_str())).collect();
@@ -144,7 +139,7 @@ async fn a_relay_leases_a_license_and_gets_it_back_when_the_server_stops() {
     let relay = Relay::start(&[(account.encrypted(&paper("lic-1", 3), key), key.to_owned())], 60, || NOW).await;
     let world = world(&account, &format!("relay_url = \"{}\"\nfingerprint = \"node-1\"", relay.url())).await;
     let mut ada = world.browser("ada@example.com").await;
-    until_outcome(&mut ada, (200, None)).await;
+    ada.until_outcome("/x", (200, None)).await;
     assert_eq!(relay.nodes(), ["node-1"]);
     let claimed = relay.heard().len();
     world.advance(Duration::from_secs(31)).await;

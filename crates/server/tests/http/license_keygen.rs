@@ -94,39 +94,41 @@ async fn each_state_of_a_license_is_what_its_holder_meets() {
     keygen.suspend(&license);
     assert_eq!(outcome(&ada.get("/x").await), (200, None), "within `cache_ttl` nobody asks");
     stage.later().await;
-    assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_suspended")));
+    ada.until_outcome("/x", (402, Some("license_suspended"))).await;
     assert_eq!(outcome(&ada.get("/free/x").await), (200, None));
     keygen.reinstate(&license);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&ada.get("/x").await), (200, None), "whoever has just paid gets in");
+    // Whoever has just paid gets in.
+    ada.until_outcome("/x", (200, None)).await;
 
     keygen.ban(&user);
     stage.later().await;
-    assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_banned")));
+    ada.until_outcome("/x", (402, Some("license_banned"))).await;
     keygen.unban(&user);
 
     keygen.ends_in(&license, -DAY);
     stage.world.advance(MINUTE).await;
-    let read = ada.get("/x").await;
-    assert_eq!(outcome(&read), (200, None), "the grace is for reading");
+    // The grace is for reading.
+    let read = ada.until_outcome("/x", (200, None)).await;
     assert_eq!(read.header("x-license-grace"), Some("6"), "{read:?}");
     assert_eq!(post(&mut ada).await, (402, Some("license_expired_grace".to_owned())));
     stage.world.advance(Duration::from_secs(6 * DAY as u64)).await;
     assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_expired")));
     keygen.change(&license, |license| license.on_expiry = OnExpiry::Allow);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&ada.get("/x").await), (200, None), "the vendor lets it go on");
+    // The vendor lets it go on.
+    ada.until_outcome("/x", (200, None)).await;
 
     keygen.renew(&license);
     keygen.revoke(&license);
     stage.later().await;
-    assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_none")));
+    ada.until_outcome("/x", (402, Some("license_none"))).await;
     let again = keygen.license(&user);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&ada.get("/x").await), (200, None));
+    ada.until_outcome("/x", (200, None)).await;
     keygen.change(&again, |license| license.verdict = Some((false, "TOO_MANY_MACHINES")));
     stage.later().await;
-    assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_invalid")));
+    ada.until_outcome("/x", (402, Some("license_invalid"))).await;
     assert_eq!(keygen.validation_events(), 0, "no request makes the license server tell anybody");
 }
 
@@ -138,7 +140,7 @@ async fn whoever_is_unknown_there_has_no_license() {
     let user = stage.keygen.user("bob@example.com");
     stage.keygen.license(&user);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&bob.get("/x").await), (200, None));
+    bob.until_outcome("/x", (200, None)).await;
 }
 
 #[tokio::test]
@@ -150,7 +152,7 @@ async fn an_entitlement_opens_what_asks_for_it() {
     assert!(body(&refused).to_string().contains("sso"), "{refused:?}");
     stage.keygen.entitle(&license, "sso");
     stage.later().await;
-    assert_eq!(outcome(&ada.get("/sso/x").await), (200, None));
+    ada.until_outcome("/sso/x", (200, None)).await;
 }
 
 #[tokio::test]
@@ -201,16 +203,10 @@ async fn a_license_server_that_is_dead_for_two_days_costs_writing_after_one_and_
     stage.keygen.revive().await;
     stage.world.advance(2 * MINUTE).await;
     // The first question after an outage is asked in the background.
-    for _ in 0..1000 {
-        if outcome(&ada.get("/x").await) == (402, Some("license_suspended")) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_suspended")));
+    ada.until_outcome("/x", (402, Some("license_suspended"))).await;
     stage.keygen.reinstate(&license);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&ada.get("/x").await), (200, None));
+    ada.until_outcome("/x", (200, None)).await;
 }
 
 #[tokio::test]
@@ -243,13 +239,8 @@ async fn no_fault_of_the_license_server_is_taken_for_a_verdict() {
         assert_eq!(outcome(&bob.get("/x").await), (503, Some("license_unknown")), "{fault:?}: nothing is known of him");
         stage.keygen.fault(None);
         stage.world.advance(20 * MINUTE).await;
-        for _ in 0..1000 {
-            if outcome(&ada.get("/x").await) == (402, Some("license_suspended")) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        assert_eq!(outcome(&ada.get("/x").await), (402, Some("license_suspended")), "{fault:?}: back again");
+        // Back again.
+        ada.until_outcome("/x", (402, Some("license_suspended"))).await;
     }
 }
 
@@ -277,7 +268,7 @@ async fn an_answer_that_is_older_than_what_is_known_changes_nothing() {
     assert!(stage.keygen.hits() > hits, "it was asked");
     stage.keygen.fault(None);
     stage.world.advance(MINUTE).await;
-    assert_eq!(outcome(&ada.get("/x").await), (200, None));
+    ada.until_outcome("/x", (200, None)).await;
 }
 
 #[tokio::test]

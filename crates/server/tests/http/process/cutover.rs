@@ -1,13 +1,8 @@
 //! The end of the soak window, by commands beside a running server.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::{Installation, PATIENCE, figure, until};
-
-/// What the README promises.
-const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
+use super::{A_SECOND, Installation, PATIENCE, figure, until};
 
 fn installation() -> Installation {
     Installation::with(
@@ -37,8 +32,7 @@ async fn a_window_whose_day_has_passed_closes_and_a_command_opens_it_again_in_th
 
     one.ok(&["cutover", "rollback"]).await;
     let (_, took) =
-        until("the window is open", FOLLOWED_WITHIN, async || (status_of_a_sign_in(&one).await == 401).then_some(()))
-            .await;
+        until("the window is open", A_SECOND, async || (status_of_a_sign_in(&one).await == 401).then_some(())).await;
     figure("a cutover taken back in a running server, after the command ended", took);
     let open = status(&one).await;
     assert_eq!((&open["open"], &open["by"]), (&json!(true), &json!("operator")));

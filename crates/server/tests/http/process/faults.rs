@@ -165,7 +165,7 @@ async fn a_replica_cut_off_from_the_database_answers_503_while_the_other_goes_on
     let started = now();
     stays.ok(&["sessions", "revoke", "--user", ADA]).await;
     until("the other replica refuses the session", PATIENCE, async || {
-        (stays.get("/x", &session).await.status == 401).then_some(())
+        (stays.try_get("/x", &session).await?.status == 401).then_some(())
     })
     .await;
     until("the one that is cut off says that it cannot tell", PATIENCE, async || {
@@ -185,7 +185,8 @@ async fn a_replica_cut_off_from_the_database_answers_503_while_the_other_goes_on
 
     wire.is_cut.store(false, Ordering::SeqCst);
     until("it has heard of everything", PATIENCE, async || {
-        let (old, new) = (parted.get("/x", &session).await.status, parted.get("/x", &fresh).await.status);
+        let old = parted.try_get("/x", &session).await?.status;
+        let new = parted.get("/x", &fresh).await.status;
         ((old, new) == (401, 200)).then_some(())
     })
     .await;
@@ -205,7 +206,7 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     let (login, token) = link(&one, &sink).await;
     let held = {
         let name = url.rsplit('/').next().unwrap().to_owned();
-        let lock = "BEGIN; LOCK TABLE audit IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(12); COMMIT";
+        let lock = "BEGIN; LOCK TABLE audit IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(25); COMMIT";
         tokio::task::spawn_blocking(move || server.sql(&name, lock))
     };
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
@@ -216,16 +217,15 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     let meanwhile = async {
         // Grants and refusals of requests are written in batches, and nobody waits for them.
         for _ in 0..5 {
-            let started = now();
             assert_eq!(one.get("/x", &session).await.status, 200);
             assert_eq!(one.get("/x", "").await.status, 401);
-            assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         }
+        assert_eq!(database.number(locked), 1, "all of it while the table was locked");
     };
     let (refused, ()) = tokio::join!(signing_in, meanwhile);
     assert_eq!(reason(&refused), (503, Some("store_unavailable")), "{refused:?}");
     figure("a sign-in that cannot be recorded is refused after", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(11), "bounded by its deadline, not by the lock");
+    assert_eq!(database.number(locked), 1, "bounded by its deadline, not by the lock");
     held.await.unwrap();
     until("the link, which nothing burnt, signs in", PATIENCE, async || {
         let answer = one.post("/auth/login/callback", &login, &token).await;

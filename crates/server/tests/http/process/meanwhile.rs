@@ -1,7 +1,5 @@
 //! People who are signed in while things happen around them: a database that goes away, sockets that are open.
 
-use std::time::Duration;
-
 use doorward_core::ws;
 use doorward_testkit::{
     mail::MailSink,
@@ -11,7 +9,7 @@ use doorward_testkit::{
 };
 use serde_json::json;
 
-use super::{Installation, PATIENCE, figure, now, reason, until};
+use super::{A_SECOND, Installation, PATIENCE, figure, now, reason, until};
 
 const ACCEPT: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -119,7 +117,7 @@ async fn open_sockets_close_with_their_reason_within_a_second_of_a_command_or_a_
     closed("a command ended the session", &mut closing, "session_revoked").await;
     let started = now();
     assert!(!stream.rest().await.ends_with(b"0\r\n\r\n"), "the stream seems to have ended by itself");
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < A_SECOND, "{:?}", started.elapsed());
     staying.send(b"\x81\x82\0\0\0\0ok").await;
     assert_eq!(staying.exactly(8).await, b"\x81\x82\0\0\0\0ok", "somebody else's socket stays open");
 
@@ -185,14 +183,14 @@ async fn a_stream_over_http_2_ends_within_a_second_of_its_session_and_its_neighb
     let end = tokio::time::timeout(PATIENCE, ends.data()).await.unwrap();
     figure("a stream over HTTP/2 ended after a command", started.elapsed());
     assert!(matches!(end, Some(Err(_))), "reset, not an end that looks like the app's: {end:?}");
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < A_SECOND, "{:?}", started.elapsed());
     say.send_replace(1);
     assert_eq!(stays.data().await.unwrap().unwrap(), "event", "somebody else's stream goes on");
     let out = installation.post("/auth/logout", &eve, &json!({})).await;
     assert_eq!(out.status, 200, "{out:?}");
     let started = now();
     assert!(matches!(tokio::time::timeout(PATIENCE, stays.data()).await.unwrap(), Some(Err(_))));
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    assert!(started.elapsed() < A_SECOND, "{:?}", started.elapsed());
 }
 
 /// Asserts that a socket ends by a close frame with this reason, within the bound.
@@ -202,5 +200,5 @@ async fn closed(what: &str, wire: &mut Wire, expected: &str) {
     let took = started.elapsed();
     figure(&format!("an open socket closed after {what}"), took);
     assert_eq!(rest, ws::close_frame(4003, expected), "{what}: {:?}", rest.escape_ascii().to_string());
-    assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+    assert!(took < A_SECOND, "{what}: {took:?}");
 }

@@ -1,7 +1,5 @@
 //! Commands in other processes, replicas, and a kill: who is signed in afterwards.
 
-use std::time::Duration;
-
 use doorward_testkit::{
     mail::MailSink,
     postgres,
@@ -10,10 +8,7 @@ use doorward_testkit::{
     wire::Wire,
 };
 
-use super::{Installation, PATIENCE, cookie, figure, reason, until};
-
-/// What the README promises.
-const REVOKED_WITHIN: Duration = Duration::from_secs(1);
+use super::{A_SECOND, Installation, PATIENCE, cookie, figure, reason, until};
 
 fn rest(store: &str, sink: &MailSink, app: &EchoApp) -> String {
     format!(
@@ -30,7 +25,7 @@ const ENDED: &[(u16, Option<&str>)] = &[(401, Some("session_revoked")), (401, So
 /// Asserts that every installation refuses this session within the bound, whatever its caches hold.
 async fn refused(installations: &[&Installation], session: &str, expected: &[(u16, Option<&str>)]) {
     for installation in installations {
-        let (_, took) = until("the session is refused", REVOKED_WITHIN, async || {
+        let (_, took) = until("the session is refused", A_SECOND, async || {
             // An answer on its way when the revocation comes may be cut, but never before its first byte.
             let (host, mut wire) = (installation.address(), Wire::to(installation.address()).await);
             wire.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{session}\r\n")).await;

@@ -183,7 +183,10 @@ async fn load(
                     let answer = installation.get("/read/x", &bearer).await;
                     let was_good = change % 2 == 0 && newest.lock().unwrap().change == change;
                     match was_good {
-                        true => Answered::Good((answer.status != 200).then(|| format!("{:?}", reason(&answer)))),
+                        true => {
+                            let is_refused = answer.status != 200 && !super::is_behind(&answer);
+                            Answered::Good(is_refused.then(|| format!("{:?}", reason(&answer))))
+                        }
                         false => Answered::Stray(now()),
                     }
                 });

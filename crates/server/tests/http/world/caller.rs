@@ -1,6 +1,6 @@
 //! Callers over real sockets: programs and browsers, with the same verbs.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use doorward_gate::mail::Mailbox;
 use doorward_testkit::wire::{Answer, Wire};
@@ -67,8 +67,38 @@ impl Caller {
         let mut wire = Wire::to(self.address).await;
         wire.send(request.bytes()).await;
         let answer = wire.answer_to(&request.method).await;
+        self.keep_cookies(&answer);
+        answer
+    }
+
+    /// `GET` with a credential or a license that is about to end: `None` where the answer was let out and is cut on its
+    /// way.
+    pub(crate) async fn try_get(&mut self, target: &str) -> Option<Answer> {
+        let request = self.dressed(Request::get(target));
+        let mut wire = Wire::to(self.address).await;
+        wire.send(request.bytes()).await;
+        let answer = wire.try_answer().await?;
+        self.keep_cookies(&answer);
+        Some(answer)
+    }
+
+    /// Asks until the answer has this status and reason. A request waits for a neighbour for a second at most; on a slow
+    /// machine what the neighbour says comes afterwards.
+    pub(crate) async fn until_outcome(&mut self, target: &str, wanted: (u16, Option<&str>)) -> Answer {
+        let mut other = None;
+        for _ in 0..1000 {
+            match self.try_get(target).await {
+                Some(answer) if outcome(&answer) == wanted => return answer,
+                answer => other = answer,
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{wanted:?} did not come to pass: {other:?}");
+    }
+
+    fn keep_cookies(&mut self, answer: &Answer) {
         if let Some(jar) = &mut self.jar {
-            for line in set_cookies(&answer) {
+            for line in set_cookies(answer) {
                 let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
                 let (name, value) = pair.split_once('=').unwrap();
                 if attributes.contains("Max-Age=0") {
@@ -78,7 +108,6 @@ impl Caller {
                 }
             }
         }
-        answer
     }
 
     /// A request as this caller would send it. What the request says itself is left alone.
