@@ -373,10 +373,9 @@ async fn tries_are_limited_by_client_and_by_address_and_the_right_password_clear
     }
 }
 
-/// The median of a few times, in milliseconds.
-fn median(times: &mut [f64]) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+/// The shortest of a few times, in milliseconds: whatever else the machine does only adds to it.
+fn fastest(times: &[f64]) -> f64 {
+    times.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures, does not decide")]
@@ -405,8 +404,8 @@ async fn an_unknown_address_costs_the_time_of_a_known_one() {
             times.push(began.elapsed().as_secs_f64() * 1000.0);
         }
     }
-    let (known, unknown, without) = (median(&mut known), median(&mut unknown), median(&mut without));
-    println!("medians in ms: known {known:.1}, unknown {unknown:.1}, without a password {without:.1}");
+    let (known, unknown, without) = (fastest(&known), fastest(&unknown), fastest(&without));
+    println!("fastest in ms: known {known:.1}, unknown {unknown:.1}, without a password {without:.1}");
     assert!(known > 5.0, "too fast to tell anything: {known} ms");
     for other in [unknown, without] {
         assert!((other - known).abs() < known * 0.25, "{other} ms for nobody, {known} ms for somebody");
@@ -424,15 +423,14 @@ async fn two_hundred_passwords_at_once_stay_bounded_and_hold_nobody_else_up() {
         tokio::spawn(async move { sign_in_from(&mut visitor, number, &format!("{number}@example.com"), "x").await })
     });
     let tries: Vec<_> = tries.collect();
-    let (mut slowest, mut most, mut others) = (Duration::ZERO, 0, 0);
+    let (mut took, mut most) = (Vec::new(), 0);
     let (text, flood) = (old(&user), Instant::now());
     while tries.iter().any(|one| !one.is_finished()) {
         most = most.max(world.server().passwords.inside());
         let began = Instant::now();
         assert_eq!(world.anonymous().get("/healthz").await.status, 200);
         assert_eq!(world.bearer(&text).get("/x").await.status, 200);
-        slowest = slowest.max(began.elapsed());
-        others += 1;
+        took.push(began.elapsed());
     }
     let flood = flood.elapsed();
     let (mut wrong, mut turned_away) = (0, 0);
@@ -447,14 +445,19 @@ async fn two_hundred_passwords_at_once_stay_bounded_and_hold_nobody_else_up() {
             other => panic!("{other:?}"),
         }
     }
+    took.sort_unstable();
+    let usual = took.get(took.len() / 2).copied().unwrap_or_default();
+    let (others, slowest) = (took.len(), took.last());
     println!(
-        "{wrong} checked, {turned_away} turned away, {most} at most inside; {others} other pairs, slowest {slowest:?}"
+        "{wrong} checked, {turned_away} turned away, {most} at most inside; \
+         {others} other pairs, usually {usual:?}, slowest {slowest:?}"
     );
     assert!(wrong > 0 && turned_away > 0, "{wrong} {turned_away}");
     // 4 that run, 32 that wait, and those that are just being turned away.
     assert!(most < 64, "{most}");
-    // Whoever is held up waits for about as long as all of them take, however slow the machine is.
-    assert!(slowest < Duration::from_secs(2).max(flood / 3), "{slowest:?} of {flood:?}");
+    // Whoever is held up waits for about as long as all of them take, however slow the machine is. The pair in the middle
+    // says so: a machine that stands still for a moment spoils one, a runtime that is held up all.
+    assert!(usual < Duration::from_secs(2).max(flood / 3), "{usual:?} of {flood:?}, {others} pairs");
     assert_eq!(world.server().passwords.inside(), 0);
 }
 
