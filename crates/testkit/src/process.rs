@@ -11,6 +11,9 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 use tokio::sync::watch;
 
+/// Longest wait for the last lines of a program that has ended.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
 /// A started program. Dropping it kills this process, by its own id, and waits for it.
 ///
 /// Its standard output and error are read line by line from the start, so it never blocks on a full pipe.
@@ -105,7 +108,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself, and until what it printed last is read.
     ///
     /// # Panics
     /// If it still runs after that time; the message shows what it printed.
@@ -122,6 +125,11 @@ impl Process {
         let Ok(status) = tokio::time::timeout(within, ended).await else {
             panic!("{name} still runs after {within:?}; it printed:\n{}", self.output());
         };
+        // Threads of their own read it, and get their turn when they get it. A child of its own may keep the pipe open, so
+        // not for ever.
+        let mut changed = self.changed.clone();
+        let read = async { while changed.changed().await.is_ok() {} };
+        tokio::time::timeout(READ_WITHIN, read).await.ok();
         status
     }
 }

@@ -26,7 +26,7 @@ macro_rules! on_every_store {
         mod sqlite {
             $(#[tokio::test]
             async fn $name() {
-                let folder = tempfile::tempdir().unwrap();
+                let folder = doorward_testkit::folder::quick();
                 let store = crate::sqlite(folder.path());
                 super::$name(store.clone()).await;
                 store.close().await;

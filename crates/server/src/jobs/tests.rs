@@ -3,7 +3,10 @@ use std::{sync::Arc, time::Duration};
 use doorward_core::{effects::Effects, id::JobRunId, time::Timestamp};
 use doorward_gate::clock::Clock;
 use doorward_store::{BeginJob, CountKind, JobOutcome, JobRun, MethodCount, NewJobRun, Store, StoreOptions};
-use doorward_testkit::postgres::{self, Fsync};
+use doorward_testkit::{
+    folder,
+    postgres::{self, Fsync},
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -134,7 +137,7 @@ async fn race(a: &Store, b: &Store) {
 
 #[tokio::test]
 async fn two_replicas_run_each_slot_once_on_sqlite() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder::quick();
     let (a, b) = (sqlite(folder.path()).await, sqlite(folder.path()).await);
     race(&a, &b).await;
     a.close().await;
@@ -216,7 +219,7 @@ async fn a_run_whose_process_died_is_seen_and_its_slot_is_run_again_while_it_is_
 
 #[tokio::test]
 async fn a_run_that_was_lost_in_an_older_slot_is_written_down_as_failed_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder::quick();
     let (a, b) = (sqlite(folder.path()).await, sqlite(folder.path()).await);
     let clock = Clock::manual(START);
     crashed(&a, START).await;
@@ -285,7 +288,7 @@ static GO_ON: Notify = Notify::const_new();
 
 #[tokio::test]
 async fn a_run_longer_than_its_interval_is_not_doubled_and_slots_meanwhile_are_caught_up_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder::quick();
     let (a, b) = (sqlite(folder.path()).await, sqlite(folder.path()).await);
     let clock = Clock::manual(START);
     let slow = table(|parts| {

@@ -11,6 +11,7 @@ use doorward_gate::{
     mail::{Mailbox, Mailer},
 };
 use doorward_testkit::{
+    folder,
     issuer::Issuer,
     port,
     proxies::{Kind, Proxy},
@@ -44,7 +45,7 @@ struct Seen(String);
 impl Front {
     /// `None`, loudly, where the proxy is not installed.
     async fn start(kind: Kind) -> Option<Self> {
-        let (port, data) = (port::free(), TempDir::with_prefix("doorward-front-").unwrap());
+        let (port, data) = (port::free(), folder::quick());
         let (app, issuer, mailbox) = (RawUpstream::with(app).await, Issuer::start().await, Mailbox::new());
         let origin = format!("http://127.0.0.1:{port}");
         let hub = lifecycle::start(

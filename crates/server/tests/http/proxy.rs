@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use doorward::proxy::UpstreamOptions;
 use doorward_testkit::{
+    port,
     upstream::{EchoApp, RawUpstream},
     wire::Wire,
 };
@@ -135,8 +136,7 @@ async fn answers_without_a_body_keep_what_they_declare_and_the_connection_goes_o
 
 #[tokio::test]
 async fn an_app_that_is_down_is_a_502_and_one_that_is_silent_a_504() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let door = Door::before(format!("http://{closed}")).await;
+    let door = Door::before(format!("http://127.0.0.1:{}", port::free())).await;
     let answer = Wire::ask(door.address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!((answer.status, answer.header("x-doorward-reason")), (502, Some("upstream_unavailable")));
 

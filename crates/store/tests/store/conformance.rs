@@ -33,7 +33,7 @@ mod sqlite {
         ($($case:ident,)+) => { $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
-                let folder = tempfile::tempdir().unwrap();
+                let folder = doorward_testkit::folder::quick();
                 let a = Store::open("sqlite:test.db", options(folder.path(), 1)).unwrap();
                 let b = Store::open("sqlite:test.db", options(folder.path(), 2)).unwrap();
                 a.wait_ready(WITHIN).await.unwrap();

@@ -99,7 +99,7 @@ async fn a_revocation_of_another_process_is_there_when_it_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_kill_and_nothing_is_half_there() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = doorward_testkit::folder::quick();
     let mut acknowledged = HashSet::new();
     for round in 1..=4 {
         let mut writer = child("write", folder.path(), round);

@@ -13,7 +13,10 @@ use super::{
     Score,
     subject::{Launcher, Setup, Subject, Verdict},
 };
-use crate::issuer::{Algorithm, Forgery, Issuer, control::now};
+use crate::{
+    folder,
+    issuer::{Algorithm, Forgery, Issuer, control::now},
+};
 
 /// A token whose key is known waits for nothing. Generous: unoptimised builds.
 pub(super) const PROMPT: Duration = Duration::from_millis(1500);
@@ -45,7 +48,7 @@ impl Stage {
             findings: Vec::new(),
             is_wrong: false,
             slowest_known: Duration::ZERO,
-            folder: TempDir::with_prefix("doorward-scoreboard-").unwrap(),
+            folder: folder::quick(),
             resident: 0,
         }
     }

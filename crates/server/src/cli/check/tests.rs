@@ -31,8 +31,7 @@ fn issuer_entry(issuer: &issuer::Issuer) -> String {
 
 /// A port that refuses connections.
 fn closed_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    doorward_testkit::port::free()
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use doorward_testkit::{
 };
 use rustls::pki_types::PrivateKeyDer;
 
-use super::{Installation, PATIENCE, all, reason, until};
+use super::{Installation, PATIENCE, all, database::Database, reason, until};
 
 /// Requests to the executable; ten thousand are asked of the gate itself, in its own tests.
 const REQUESTS: usize = 1000;
@@ -55,7 +55,7 @@ async fn ask_often(installation: &Installation, bearer: &str) {
 #[tokio::test]
 async fn keys_fetch_writes_a_whole_file_or_leaves_the_old_one() {
     let (app, mut issuer, elsewhere) = (EchoApp::start().await, Issuer::start().await, Issuer::start().await);
-    let keys = format!("jwks_url = \"{}\", first = \"first.json\", fetch_timeout = \"1s\"", issuer.jwks_url());
+    let keys = format!("jwks_url = \"{}\", first = \"first.json\", fetch_timeout = \"30s\"", issuer.jwks_url());
     let installation = Installation::with(&rest(&app, &issuer, &keys));
     let file = installation.path().join("first.json");
     let skipped = installation.ok(&["keys", "fetch", "main"]).await;
@@ -66,6 +66,8 @@ async fn keys_fetch_writes_a_whole_file_or_leaves_the_old_one() {
     let written = fs::read(&file).unwrap();
     assert_eq!(JwkSet::parse(&written).unwrap().len(), 1);
 
+    // Who says nothing, or only a little at a time, is waited for this long.
+    installation.configure(&rest(&app, &issuer, &keys.replace("30s", "1s")));
     for fault in [
         Fault::Status(404),
         Fault::Garbage,
@@ -159,6 +161,10 @@ async fn kept_keys_serve_the_next_process_at_once_also_while_the_issuer_is_dead(
     let installation = Installation::with(&rest(&app, &issuer, &format!("jwks_url = \"{}\"", issuer.jwks_url())));
     let mut server = installation.serve_ready().await;
     assert_eq!(installation.get("/api/x", &bearer(&issuer)).await.status, 200);
+    // The request is answered first; they are written down afterwards, and nobody waits for that.
+    let database = Database::Sqlite(installation.path().join("data/doorward.db"));
+    let kept = async || (database.number("SELECT count(*) FROM issuer_keys") > 0).then_some(());
+    until("the keys are kept", PATIENCE, kept).await;
     server.signal(Signal::TERM);
     assert_eq!(server.exit(PATIENCE).await.code(), Some(0));
     let hits = issuer.hits();
