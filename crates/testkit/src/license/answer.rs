@@ -99,7 +99,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         body: serde_json::from_slice(&body.to_bytes()).ok(),
     };
     let host = field("host").unwrap_or_default();
-    shared.state.lock().unwrap().heard.push(Heard {
+    shared.state.lock().unwrap().hear(Heard {
         method: asked.method.clone(),
         target: target.clone(),
         host: host.clone(),

@@ -247,12 +247,12 @@ impl LicenseServer {
 
     /// How many requests reached it.
     pub fn hits(&self) -> usize {
-        self.0.state.lock().unwrap().heard.len()
+        self.0.state.lock().unwrap().hits
     }
 
-    /// The requests that reached it, without their secrets.
+    /// The requests that reached it, without their secrets; of very many the newest.
     pub fn heard(&self) -> Vec<Heard> {
-        self.0.state.lock().unwrap().heard.clone()
+        self.0.state.lock().unwrap().heard.iter().cloned().collect()
     }
 
     /// How many validations it told its webhook endpoints of.

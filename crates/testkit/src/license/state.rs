@@ -1,6 +1,6 @@
 //! What the license server knows: users, licenses, and what follows for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -83,12 +83,16 @@ pub struct Heard {
     pub body: Option<Value>,
 }
 
+/// Requests that are kept, the newest ones: as a program it may run for days. The others are counted alone.
+pub(super) const KEPT: usize = 10_000;
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) users: BTreeMap<String, User>,
     /// By id: ids grow, so this is the order in which they were made.
     pub(super) licenses: BTreeMap<String, License>,
-    pub(super) heard: Vec<Heard>,
+    pub(super) heard: VecDeque<Heard>,
+    pub(super) hits: usize,
     pub(super) validation_events: u64,
     made: u64,
 }
@@ -97,6 +101,14 @@ impl State {
     fn id(&mut self, kind: u16) -> String {
         self.made += 1;
         format!("5c1f0c1e-{kind:04x}-4000-8000-{:012x}", self.made)
+    }
+
+    pub(super) fn hear(&mut self, heard: Heard) {
+        if self.heard.len() == KEPT {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(heard);
+        self.hits += 1;
     }
 
     pub(super) fn add_user(&mut self, email: &str) -> String {

@@ -105,3 +105,20 @@ async fn what_died_answers_nobody_until_it_is_back() {
     assert_eq!(get(&server, "/me").await.status, 200);
     assert_eq!(server.hits(), 1);
 }
+
+#[test]
+fn of_very_many_requests_the_newest_are_kept_and_all_are_counted() {
+    let mut state = State::default();
+    for number in 0..state::KEPT + 5 {
+        state.hear(Heard {
+            method: "GET".to_owned(),
+            target: number.to_string(),
+            host: String::new(),
+            version: None,
+            has_credential: false,
+            body: None,
+        });
+    }
+    assert_eq!((state.heard.len(), state.hits), (state::KEPT, state::KEPT + 5));
+    assert_eq!((&*state.heard[0].target, state.heard.back().unwrap().target.parse()), ("5", Ok(state::KEPT + 4)));
+}
