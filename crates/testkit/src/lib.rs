@@ -22,5 +22,6 @@ pub mod proxies;
 pub mod redis;
 pub mod relay;
 pub mod scoreboard;
+pub mod switch;
 pub mod upstream;
 pub mod wire;

@@ -135,6 +135,22 @@ impl Postgres {
         self.begin();
     }
 
+    /// Starts it again as a hot standby: it is read from, waits for a primary that never speaks, and takes no writes.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn become_standby(&self) {
+        self.sql("postgres", "CHECKPOINT");
+        self.crash();
+        fs::write(self.folder.join("data/standby.signal"), "").unwrap();
+        self.begin();
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Makes an empty database and gives its URL.
     ///
     /// # Panics

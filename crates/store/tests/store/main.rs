@@ -8,5 +8,6 @@
 )]
 
 mod conformance;
+mod detours;
 mod processes;
 mod shared;
