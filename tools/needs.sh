@@ -30,6 +30,7 @@ curl|has curl|apt: curl ca-certificates
 git|has git|apt: git
 Python with venv|has_python|apt: python3 python3-venv
 PostgreSQL|has_postgres|apt: postgresql
+PgBouncer|has pgbouncer|apt: pgbouncer
 nginx|has nginx|apt: nginx
 Caddy|has caddy|apt: caddy
 HAProxy|has haproxy|apt: haproxy

@@ -15,6 +15,7 @@ pub mod mail;
 pub mod neighbour;
 pub mod oidc_provider;
 pub mod paper;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;

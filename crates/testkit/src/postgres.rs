@@ -22,7 +22,7 @@ use crate::{neighbour, port};
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// The user `nobody`: PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Whether commits reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +204,7 @@ impl Drop for Postgres {
 }
 
 /// A command in `folder` as somebody whom PostgreSQL accepts.
-fn unprivileged(program: &Path, folder: &Path, root: bool) -> Command {
+pub(crate) fn unprivileged(program: &Path, folder: &Path, root: bool) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env("HOME", folder).stdin(Stdio::null()).stdout(Stdio::null());
     if root {

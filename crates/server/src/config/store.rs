@@ -14,7 +14,8 @@ use super::{
 settings! {
     /// The database.
     pub struct Store {
-        /// `sqlite:PATH` (relative to `data_dir`), or `postgres://user:password@host/database`.
+        /// `sqlite:PATH` (relative to `data_dir`), or `postgres://user:password@host/database`. A pooler in between must
+        /// hand out whole sessions (PgBouncer: `pool_mode = session`).
         url: StoreUrl = default "sqlite:doorward.db", or_file;
     }
 }

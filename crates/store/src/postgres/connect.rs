@@ -15,7 +15,7 @@ use rustls::{
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::{
-    Client, Config, NoTls,
+    Client, Config, NoTls, SimpleQueryMessage,
     config::{Host, SslMode},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -105,23 +105,67 @@ impl Target {
 
     /// Connects and settles the session. `gone` becomes true when the connection ends, whoever ends it.
     pub(super) async fn connect(&self, deadline: Duration) -> Result<(Client, watch::Receiver<bool>), DbError> {
-        let connect = async {
-            let (ended, gone) = watch::channel(false);
-            let client = if self.config.get_ssl_mode() == SslMode::Disable {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(|error| failed(&error))?;
-                tokio::spawn(drive(connection, ended));
-                client
-            } else {
-                let (client, connection) = self.config.connect(self.tls()?).await.map_err(|error| failed(&error))?;
-                tokio::spawn(drive(connection, ended));
-                client
-            };
+        let settled = async {
+            let (client, gone) = self.open().await?;
             client.batch_execute(&session(deadline)).await.map_err(|error| failed(&error))?;
             Ok((client, gone))
         };
-        let slow = || DbError::Unavailable(format!("{} does not answer", self.name));
-        timeout(CONNECT, connect).await.unwrap_or_else(|_| Err(slow()))
+        self.in_time(settled).await
     }
+
+    /// Makes sure that connections are our own. A pooler that lends one to several clients in turn loses the settings of
+    /// our sessions, and leaves them to others who then cannot write; so none is settled here.
+    ///
+    /// A pooler that hands out another connection each time is not found out.
+    ///
+    /// # Errors
+    /// `Unavailable` where two connections led to one process of the server, or none could be made.
+    pub(super) async fn check_unshared(&self) -> Result<(), DbError> {
+        let backends = async {
+            let ((one, _gone), (other, _also)) = (self.open().await?, self.open().await?);
+            Ok((backend(&one).await?, backend(&other).await?))
+        };
+        let (one, other) = self.in_time(backends).await?;
+        if one != other {
+            return Ok(());
+        }
+        Err(DbError::Unavailable(
+            "a pooler lends one connection of the database to several clients; have it hand out whole sessions \
+             (PgBouncer: pool_mode = session), or connect to the database itself"
+                .to_owned(),
+        ))
+    }
+
+    async fn open(&self) -> Result<(Client, watch::Receiver<bool>), DbError> {
+        let (ended, gone) = watch::channel(false);
+        if self.config.get_ssl_mode() == SslMode::Disable {
+            let (client, connection) = self.config.connect(NoTls).await.map_err(|error| failed(&error))?;
+            tokio::spawn(drive(connection, ended));
+            return Ok((client, gone));
+        }
+        let (client, connection) = self.config.connect(self.tls()?).await.map_err(|error| failed(&error))?;
+        tokio::spawn(drive(connection, ended));
+        Ok((client, gone))
+    }
+
+    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+        let slow = || DbError::Unavailable(format!("{} does not answer", self.name));
+        timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(slow()))
+    }
+}
+
+/// The process of the server behind a connection: its number, and when it began, in the server's words. Asked in one
+/// message, which goes to one process whatever lies between; it sets something, and changes nothing by it, for proxies
+/// that keep a connection for whoever sets something.
+async fn backend(client: &Client) -> Result<(Option<String>, Option<String>), DbError> {
+    let question =
+        "SET lock_timeout TO DEFAULT; SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+    let answer = client.simple_query(question).await.map_err(|error| failed(&error))?;
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((row.get(0).map(str::to_owned), row.get(1).map(str::to_owned))),
+        _ => None,
+    });
+    row.ok_or_else(|| DbError::Fault("the server does not know its own process".to_owned()))
 }
 
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>, ended: watch::Sender<bool>) {

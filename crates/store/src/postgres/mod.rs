@@ -264,6 +264,7 @@ fn become_state(ready: &watch::Sender<Readiness>, state: Readiness) -> bool {
 type Connected = (Arc<[Arc<Connection>]>, Vec<watch::Receiver<bool>>);
 
 async fn connect_all(shared: &Shared, count: usize) -> Result<Connected, DbError> {
+    shared.target.check_unshared().await?;
     let (mut connections, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for number in 0..count {
         let (mut client, gone) = shared.target.connect(shared.deadline).await?;
