@@ -9,6 +9,7 @@ use std::fmt;
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
+    constant_time::verify_slices_are_equal,
     hkdf,
 };
 use zeroize::{Zeroize, Zeroizing};
@@ -132,6 +133,11 @@ impl RootSecret {
             return Err(RootTooShort { found: trimmed.len() });
         }
         Ok(Self(Secret::new(trimmed.to_vec())))
+    }
+
+    /// Whether `other` is the same secret. How long that takes tells no more than the lengths of both.
+    pub fn is_same(&self, other: &Self) -> bool {
+        verify_slices_are_equal(self.0.expose(), other.0.expose()).is_ok()
     }
 
     fn wrapping_key(&self, purpose: Purpose) -> Option<LessSafeKey> {
@@ -318,6 +324,13 @@ mod tests {
         assert_eq!(RootSecret::parse(&[b' '; 64]).unwrap_err(), RootTooShort { found: 0 });
         assert_eq!(RootSecret::parse(b"0123456789abcdef0123456789abcde\n").unwrap_err(), RootTooShort { found: 31 });
         assert!(RootSecret::parse(b"0123456789abcdef0123456789abcdef\r\n").is_ok());
+    }
+
+    #[test]
+    fn a_root_secret_is_the_same_however_its_file_ends() {
+        let with = |end: &str| RootSecret::parse(format!("0123456789abcdef0123456789abcdef{end}").as_bytes()).unwrap();
+        assert!(with("").is_same(&with("\r\n")));
+        assert!(!with("").is_same(&with("0")) && !root(7).is_same(&root(8)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From a configuration to a running server and back: bind first, warm later, drain at the end.
 
+mod fixed;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -9,11 +11,11 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest::{Digest, SHA256, digest};
 use doorward_core::{
     audit::{AuditEvent, EventKind},
     cutover::Day,
     ring::RootSecret,
+    secret::Secret,
 };
 use doorward_gate::{
     clock::Clock,
@@ -32,6 +34,7 @@ use doorward_store::{Store, StoreOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::fixed::Fixed;
 use crate::{
     assemble,
     config::{self, Config, Problems},
@@ -114,46 +117,6 @@ pub enum ReloadError {
     Assemble(anyhow::Error),
 }
 
-/// What a running server was opened with: a changed file changes none of it.
-#[derive(Debug)]
-struct Fixed([(&'static str, String); 7]);
-
-/// Tells a secret from another without keeping it.
-fn fingerprint(secret: &str) -> Digest {
-    digest(&SHA256, secret.as_bytes())
-}
-
-impl Fixed {
-    fn of(config: &Config) -> Self {
-        let listen = &config.listen;
-        let https = listen.tls.as_ref().map(|tls| (listen.https, &tls.cert_file, &tls.key_file));
-        Self([
-            ("public_url", config.public_url.origin()),
-            ("data_dir", config.data_dir.display().to_string()),
-            ("listen.http", listen.http.to_string()),
-            ("listen.https", format!("{https:?}")),
-            ("listen.admin", listen.admin.to_string()),
-            (
-                "listen.admin_token",
-                format!("{:?}", listen.admin_token.as_ref().map(|token| fingerprint(token.0.expose()))),
-            ),
-            ("store.url", config.store.url.to_string()),
-        ])
-    }
-
-    /// The names of what is other than it was.
-    fn changed(&self, config: &Config) -> impl Iterator<Item = &'static str> + use<> {
-        let now = Self::of(config);
-        let mut changed = Vec::new();
-        for (was, is) in self.0.iter().zip(&now.0) {
-            if was.1 != is.1 {
-                changed.push(was.0);
-            }
-        }
-        changed.into_iter()
-    }
-}
-
 /// A running server.
 #[derive(Debug)]
 pub struct Running {
@@ -226,7 +189,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let local = local.map_err(|error| misconfigured(&error))?;
     let licenses = license::parts(config, &host, &gate.issuers(), local.as_ref());
     gate.use_licenses(licenses.map_err(|error| misconfigured(&error))?);
-    let ring = Ring::new(root, store.clone(), host.clock.clone());
+    let ring = Ring::new(root.clone(), store.clone(), host.clock.clone());
     let outbox = mailer(config, &host)?.map(|mailer| Outbox::new(store.clone(), mailer, host.clock.clone()));
     let directory = license::directory(config, &host, &gate.issuers()).map_err(|error| misconfigured(&error))?;
     let (sign_in, link_worker) = assemble::sign_in(config, &store, &ring, &host, directory);
@@ -242,6 +205,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
     let server = Arc::new(Server {
         emails,
         webhooks,
+        admin_token: ArcSwapOption::from_pointee(admin_token(config)),
         local_license: ArcSwapOption::from_pointee(local),
         assertions: doorward_gate::assertion::Assertions::new(config.public_url.origin()),
         gate,
@@ -270,13 +234,13 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         license_listener,
         file: config.file.clone(),
         outbox: outbox.clone(),
-        fixed: Fixed::of(config),
+        fixed: Fixed::new(config, root),
         draining: CancellationToken::new(),
         stopping: CancellationToken::new(),
         listeners: TaskTracker::new(),
         jobs: TaskTracker::new(),
     };
-    running.listen(http, https, admin, config);
+    running.listen(http, https, admin);
     running.spawn_jobs(gate_task, audit_job, link_worker, outbox, ring);
     running.note(EventKind::ServerStarted);
     tracing::info!(http = %running.http, admin = %running.admin, "listening");
@@ -294,14 +258,13 @@ impl Running {
         self.audit.push(event);
     }
 
-    fn listen(&self, http: Listener, https: Option<Listener>, admin: Listener, config: &Config) {
+    fn listen(&self, http: Listener, https: Option<Listener>, admin: Listener) {
         let refuse = entry::refuse(&self.server);
         for listener in [Some(http), https].into_iter().flatten() {
             let entry = Entry::Public(Arc::clone(&self.server));
             self.listeners.spawn(listener.serve(entry, Arc::clone(&refuse), self.draining.clone()));
         }
-        let token = config.listen.admin_token.as_ref().map(|token| Arc::new(token.0.clone()));
-        let entry = Entry::Admin(Arc::clone(&self.server), token);
+        let entry = Entry::Admin(Arc::clone(&self.server));
         // Metrics are wanted most while draining, so the admin listener stays until the jobs end.
         self.jobs.spawn(admin.serve(entry, refuse, self.stopping.clone()));
     }
@@ -366,7 +329,9 @@ impl Running {
             }
             (old, new) => old.is_some() != new.is_some(),
         };
-        for key in self.fixed.changed(&config).chain(is_other_mail.then_some("mail")) {
+        let takes_token = self.server.use_admin_token(admin_token(&config), self.admin.ip());
+        let waits = [(!takes_token).then_some("listen.admin_token"), is_other_mail.then_some("mail")];
+        for key in self.fixed.changed(&config).into_iter().chain(waits.into_iter().flatten()) {
             tracing::warn!(key, "this part of the configuration takes effect with the next start");
         }
         self.note(EventKind::PolicyChanged);
@@ -486,6 +451,10 @@ pub(crate) fn root_secret(config: &Config, clock: &Clock) -> Result<RootSecret, 
         config::RootSecret::Given(root) => Ok(root.clone()),
         config::RootSecret::MakeAt(path) => ring::load_root(path, true, clock).map_err(|error| misconfigured(&error)),
     }
+}
+
+fn admin_token(config: &Config) -> Option<Secret<String>> {
+    config.listen.admin_token.as_ref().map(|token| token.0.clone())
 }
 
 pub(crate) fn mailer(config: &Config, host: &Host) -> Result<Option<Mailer>, StartError> {

@@ -40,9 +40,10 @@ pub const ROUTES: &[(&str, &str)] = &[
 ];
 
 /// Answers one request of the admin listener.
-pub async fn handle(server: &Arc<Server>, token: Option<&Secret<String>>, request: Request<Body>) -> Response<Body> {
+pub async fn handle(server: &Arc<Server>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    answer(server, token, &parts, body).await.unwrap_or_else(|denial| {
+    let token = server.admin_token.load_full();
+    answer(server, token.as_deref(), &parts, body).await.unwrap_or_else(|denial| {
         let connection = parts.extensions.get::<Connection>();
         let facts = RequestFacts {
             method: &parts.method,

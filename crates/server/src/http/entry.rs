@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Body;
-use doorward_core::{decision::Denial, id::DecisionId, reason::Reason, secret::Secret};
+use doorward_core::{decision::Denial, id::DecisionId, reason::Reason};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -21,8 +21,8 @@ use crate::listener::{Connection, Refuse};
 pub enum Entry {
     /// The front door.
     Public(Arc<Server>),
-    /// The admin listener and the token that it asks for.
-    Admin(Arc<Server>, Option<Arc<Secret<String>>>),
+    /// The admin listener.
+    Admin(Arc<Server>),
 }
 
 impl Service<Request<Incoming>> for Entry {
@@ -39,7 +39,7 @@ impl Service<Request<Incoming>> for Entry {
         let request = request.map(Body::new);
         Box::pin(async move {
             Ok(match entry {
-                Self::Admin(server, token) => admin::handle(&server, token.as_deref(), request).await,
+                Self::Admin(server) => admin::handle(&server, request).await,
                 Self::Public(server) => match request.extensions().get::<Connection>().copied() {
                     Some(connection) => server.handle(request, connection.peer, connection.scheme).await,
                     // The listener always puts it there; without it nothing can be said about the client.

@@ -26,7 +26,7 @@ mod site;
 pub mod webhooks;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -39,6 +39,7 @@ use doorward_core::{
     reason::Reason,
     request::{self, RequestPath, Scheme},
     rule::PathMode,
+    secret::Secret,
     session::TokenHash,
 };
 use doorward_gate::{
@@ -82,6 +83,8 @@ pub struct Server {
     pub emails: EmailChanges,
     /// Hears of licenses from their provider.
     pub webhooks: LicenseWebhooks,
+    /// What the admin listener asks for, if anything; see [`Server::use_admin_token`].
+    pub admin_token: ArcSwapOption<Secret<String>>,
     /// The license file or lease, with provider `file`.
     pub local_license: ArcSwapOption<LocalLicense>,
     /// Signs identity assertions.
@@ -108,6 +111,16 @@ impl Server {
     /// The site in force.
     pub fn site(&self) -> Arc<Site> {
         self.sites.load_full()
+    }
+
+    /// Has the admin listener, which is open at `address`, ask for `token` from now on. Without one only its address
+    /// protects it: off loopback the old one stays, and `false` is given back.
+    pub fn use_admin_token(&self, token: Option<Secret<String>>, address: IpAddr) -> bool {
+        let is_safe = token.is_some() || address.is_loopback();
+        if is_safe {
+            self.admin_token.store(token.map(Arc::new));
+        }
+        is_safe
     }
 
     /// Refuses what cannot be done without a mail. Not for signing in, whose answer is the same for everybody.

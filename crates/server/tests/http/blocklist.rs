@@ -134,6 +134,17 @@ async fn the_list_of_a_listener_with_a_token_needs_the_token() {
     assert_eq!(admin(&world, "POST", fields, r#"{"issuer":"main","jti":"1"}"#).await.status, 201);
 }
 
+#[tokio::test]
+async fn off_loopback_the_admin_listener_never_goes_without_a_token() {
+    let listen = "admin_token = \"only for this test, only for this test\"";
+    let world = Setup::of(RULES).listen(listen).start().await;
+    let asked = async || outcome(&admin(&world, "GET", "", "").await).0;
+    assert!(!world.server().use_admin_token(None, "192.0.2.1".parse().unwrap()));
+    assert_eq!(asked().await, 401, "the old one stays");
+    world.reload(|text| text.replace(listen, ""));
+    assert_eq!(asked().await, 200, "on loopback it may go");
+}
+
 async fn with_redis(redis: &Redis) -> World {
     let shared = format!("{RULES}[shared]\nurl = \"{}\"\nblocklist_set = \"{SET}\"\n", redis.url());
     Setup::of(&shared).start().await

@@ -1,6 +1,9 @@
 //! SIGHUP while requests run and keys change: no good token is refused, and an issuer that is gone is gone with the answer.
+//! And what it takes besides rules: the token of the admin listener.
 
 use std::{
+    fs,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,6 +15,7 @@ use doorward_testkit::{
     issuer::{Issuer, Rotation},
     process::{Process, Signal},
     upstream::EchoApp,
+    wire::Wire,
 };
 use tokio::task::JoinSet;
 
@@ -91,4 +95,42 @@ async fn reloads_while_keys_rotate_refuse_no_good_token_and_admit_none_of_a_remo
     let refused: Vec<String> = callers.join_all().await.into_iter().flatten().collect();
     assert!(refused.is_empty(), "{} of {} good tokens: {:?}", refused.len(), asked.load(Ordering::Relaxed), refused[0]);
     assert!(admitted.is_empty(), "after the answer: {admitted:?}");
+}
+
+/// Asks for the metrics with a token; the status.
+async fn with_token(admin: SocketAddr, token: &str) -> u16 {
+    let head = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n");
+    Wire::ask(admin, head + "Connection: close\r\n\r\n").await.status
+}
+
+#[tokio::test]
+async fn another_admin_token_counts_from_sighup_on_and_another_root_secret_is_named_for_the_next_start() {
+    let installation = Installation::with("admin_token_file = \"admin.token\"\n[secrets]\nroot_file = \"the-root\"\n");
+    let write = |name: &str, text: &str| fs::write(installation.path().join(name), text).unwrap();
+    let [old, new] = ["old", "new"].map(|which| format!("{which} token, only for this test, no secret"));
+    let [root, other] = ["one", "two"].map(|which| format!("root {which}, only for this test, not a secret"));
+    write("admin.token", &old);
+    write("the-root", &root);
+    let mut server = installation.serve_ready().await;
+    let address = |line: &str| line.split_once("admin=")?.1.split_whitespace().next()?.parse().ok();
+    let admin: SocketAddr = server.line(PATIENCE, address).await;
+    assert_eq!((with_token(admin, &old).await, with_token(admin, &new).await), (200, 401));
+
+    // It leaked: another one is written over it. The line end is no change of the other secret.
+    write("admin.token", &format!("{new}\n"));
+    write("the-root", &format!("{root}\n"));
+    reload(&mut server, 2).await;
+    assert_eq!((with_token(admin, &old).await, with_token(admin, &new).await), (401, 200));
+    assert!(!server.output().contains("takes effect with the next start"), "{}", server.output());
+
+    write("the-root", &other);
+    reload(&mut server, 3).await;
+    let waits = |line: &str| {
+        let is_it = line.contains("takes effect with the next start") && line.contains("key=\"secrets.root_file\"");
+        is_it.then_some(())
+    };
+    server.line(PATIENCE, waits).await;
+    for secret in [&old, &new, &root, &other] {
+        assert!(!server.output().contains(secret.as_str()), "{}", server.output());
+    }
 }
