@@ -14,8 +14,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::gate::Gate;
 
-/// How long a request waits for the log to be read.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a request waits for the log to be read: so many steps. However long the process stands still meanwhile, that
+/// costs the step under way alone, and the tail has its turn within the next one.
+const STEPS: u32 = 10;
+const STEP: Duration = Duration::from_millis(100);
 /// Readings that failed one after the other, from which on nobody waits any more. A single one may be the pause itself:
 /// its deadline passed while the process stood still.
 const HOPELESS: u32 = 2;
@@ -67,20 +69,27 @@ impl Behind {
 }
 
 impl Gate {
-    /// Waits until the revocation state is fresh, for [`PATIENCE`] at most. Once somebody has waited in vain, or the log
-    /// could not be read twice, nobody waits until it was read again.
+    /// Waits until the revocation state is fresh, for a second of this process's own time at most. Once somebody has waited
+    /// in vain, or the log could not be read twice, nobody waits until it was read again.
     pub(crate) async fn catch_up(&self) {
         let behind = &self.inner().behind;
         let mut readings = behind.readings.subscribe();
-        let caught_up = async {
-            while !behind.is_hopeless() && !self.is_fresh(self.clock().now()) {
-                behind.wanted.notify_one();
-                // The sender lives as long as this gate.
-                let _ = readings.changed().await;
+        for _ in 0..STEPS {
+            let caught_up = async {
+                while !behind.is_hopeless() && !self.is_fresh(self.clock().now()) {
+                    behind.wanted.notify_one();
+                    // The sender lives as long as this gate.
+                    let _ = readings.changed().await;
+                }
+            };
+            if tokio::time::timeout(STEP, caught_up).await.is_ok() {
+                return;
             }
-        };
-        if tokio::time::timeout(PATIENCE, caught_up).await.is_err() {
-            behind.failures.fetch_max(HOPELESS, Ordering::AcqRel);
+        }
+        behind.failures.fetch_max(HOPELESS, Ordering::AcqRel);
+        // Where it was read in this very moment, that is no word against it.
+        if self.is_fresh(self.clock().now()) {
+            behind.failures.store(0, Ordering::Release);
         }
     }
 }

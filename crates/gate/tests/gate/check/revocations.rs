@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward_core::{effects::Effects, reason::Reason, revocation::Scope};
 use doorward_store::{Store, StoreOptions};
@@ -107,6 +107,34 @@ async fn once_somebody_has_waited_for_the_log_in_vain_nobody_waits_until_it_is_r
     let (verdict, took) = timed().await;
     assert_eq!(verdict, Err(Reason::SharedUnavailable));
     assert!((Duration::from_secs(1)..WAITED).contains(&took), "there is hope again: {took:?}");
+}
+
+/// Lets everybody who can go on do so, while the clock stands still.
+async fn turn() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_in_a_row_cost_nobody_who_waits_a_refusal_before_the_log_could_be_read() {
+    let house = Arc::new(House::of(vec![rule("/*", SESSION)]).await);
+    let ada = house.user("ada@example.com").await;
+    let (token, _) = house.signed_in(&ada).await;
+    let request = Asked::get("/x").session(&token);
+    assert_eq!(house.ask(&request).await, Ok(()));
+    house.clock.advance(PAUSE / 100);
+    let theirs = Arc::clone(&house);
+    let waiting = tokio::spawn(async move { theirs.ask(&request).await });
+    turn().await;
+    for _ in 0..3 {
+        // What was due meanwhile is served first when the process goes on, and then it stands still again.
+        tokio::time::advance(PAUSE).await;
+        turn().await;
+        assert!(!waiting.is_finished(), "nobody has read the log");
+    }
+    house.gate.follow().await;
+    assert_eq!(waiting.await.unwrap(), Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
