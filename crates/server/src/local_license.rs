@@ -90,11 +90,11 @@ impl LocalLicense {
                 // Not as a question: one that failed before must not make the new file wait.
                 let Ok(judged_at) = licenses.judged_at().await else { return };
                 let Ok(observation) = file.read(judged_at).await else { return };
-                match licenses.observe(Holder::Installation, observation, None).await {
+                match licenses.observe(Holder::Installation, observation.clone(), None).await {
                     // A process that has just started learns only here that something newer is known.
                     Ok(Applied::Older) => {
                         if let Ok(Some(row)) = server.gate.store().license(Holder::Installation).await {
-                            file.passed_over(&row.known.observation);
+                            file.passed_over(&observation, &row.known.observation);
                         }
                     }
                     Ok(_) => {}

@@ -208,10 +208,11 @@ impl FileProvider {
         self.0.state().seen.as_ref() != Some(&seen)
     }
 
-    /// Takes note that what was read is older than `known`, which the store holds: it is not in use, and that is told.
-    pub fn passed_over(&self, known: &Observation) {
+    /// Takes note that `read`, which was read here, is older than `known`, which the store holds: it is not in use, and
+    /// that is told. What was read since then stays.
+    pub fn passed_over(&self, read: &Observation, known: &Observation) {
         let mut state = self.0.state();
-        if let Some((paper, name)) = state.held.take() {
+        if let Some((paper, name)) = state.held.take_if(|(paper, _)| paper.observation == *read) {
             state.is_older = true;
             let problem = older(&name, &paper, known);
             self.0.tell(&mut state, &[problem]);

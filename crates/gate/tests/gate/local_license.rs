@@ -161,16 +161,32 @@ async fn what_is_older_than_what_is_known_is_told_and_taken_once_nothing_is_know
     let known = ask(&place.provider, Duration::ZERO).await.unwrap();
     place.provider.start_over();
     assert!(place.provider.has_changed() && !place.provider.is_passed_over());
-    assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+    let read = ask(&place.provider, Duration::ZERO).await.unwrap();
+    assert_eq!(read.license_id.as_deref(), Some("l2"));
     place.heard();
-    place.provider.passed_over(&known);
+    place.provider.passed_over(&read, &known);
     assert_eq!(place.id().await, Err(FaultKind::Misconfigured), "it is not in use");
     assert!(place.provider.is_passed_over());
     assert!(matches!(&place.heard()[..], [FileNews::Refused { why }] if why.contains("before the one in use, l1")));
-    place.provider.passed_over(&known);
+    place.provider.passed_over(&read, &known);
     assert!(place.heard().is_empty(), "it is told once");
     place.provider.start_over();
     assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+}
+
+#[tokio::test]
+async fn a_newer_file_that_was_read_while_an_older_one_was_compared_stays_in_use() {
+    let account = Account::generate();
+    let place = Place::new("license.lic", expected(&account));
+    place.put(&place.path, &account.file(&paper("l1", 9)));
+    let older = ask(&place.provider, Duration::ZERO).await.unwrap();
+    let known = Observation { observed_at: NOW.minus(Duration::from_hours(24)), ..older.clone() };
+    place.put(&place.path, &account.file(&paper("l2", 0)));
+    assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+    place.heard();
+    place.provider.passed_over(&older, &known);
+    assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
+    assert!(!place.provider.is_passed_over() && place.heard().is_empty());
 }
 
 #[tokio::test]
