@@ -24,12 +24,14 @@ const BATCH: i64 = 500;
 statements! {
     INSERT_MAIL = "INSERT INTO outbox (id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, \
         due_at, attempts, dead) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $7, 0, FALSE)",
-    // A claimed mail is due again when its lease ends. Two claims at a time skip each other's rows.
-    CLAIM = "UPDATE outbox SET due_at = $2, attempts = attempts + 1 WHERE id IN \
+    // A claimed mail is due again when its lease ends, and has no error until its attempt fails. Two claims at a time skip
+    // each other's rows.
+    CLAIM = "UPDATE outbox SET due_at = $2, attempts = attempts + 1, last_error = NULL WHERE id IN \
         (SELECT id FROM outbox WHERE NOT dead AND due_at <= $1 ORDER BY due_at LIMIT $3 {skip_locked}) \
         RETURNING id, recipient, kind, subject, text_part, html_part, created_at, give_up_at, attempts",
     MAIL_SENT = "DELETE FROM outbox WHERE id = $1",
     MAIL_RETRY = "UPDATE outbox SET due_at = $3, last_error = $4 WHERE id = $1 AND attempts = $2 AND NOT dead",
+    RETRY_NOW = "UPDATE outbox SET due_at = $1 WHERE due_at > $1 AND last_error IS NOT NULL AND NOT dead",
     MAIL_DEAD = "UPDATE outbox SET dead = TRUE, last_error = $3, text_part = '', html_part = '' \
         WHERE id = $1 AND attempts = $2 AND NOT dead",
     MAIL_PARKED = "UPDATE outbox SET dead = TRUE, last_error = $3 WHERE id = $1 AND attempts = $2 AND NOT dead",
@@ -110,6 +112,15 @@ impl Store {
         self.write(Failed { id, attempt, failure, error }, effects).await
     }
 
+    /// Makes the mails due that wait after an attempt that failed, because what they failed at may be mended; gives back
+    /// how many. Those that somebody holds stay with their holder.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn retry_mails_now(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(RetryNow { now }, Effects::default()).await
+    }
+
     /// The dead letters, newest first; 1,000 at most.
     ///
     /// # Errors
@@ -178,6 +189,7 @@ impl Write for Claim {
         let claim = |row: &mut OutboxRow| {
             row.due_at = self.until;
             row.attempts += 1;
+            row.error = None;
             ClaimedMail { mail: row.mail.clone(), attempts: row.attempts }
         };
         Ok(due.into_iter().take(usize::try_from(self.limit).unwrap_or(0)).map(claim).collect())
@@ -253,6 +265,34 @@ impl Write for Failed {
             Failure::Park => sql.execute(&MAIL_PARKED, values![id, attempt, error]).await?,
         };
         Ok(done(touched == 1))
+    }
+}
+
+struct RetryNow {
+    now: Timestamp,
+}
+
+impl Write for RetryNow {
+    type Out = u64;
+    const NAME: &'static str = "retry_mails_now";
+
+    fn commits(touched: &u64) -> bool {
+        *touched > 0
+    }
+
+    fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
+        let mut touched = 0;
+        for row in tables.outbox.values_mut() {
+            if !row.dead && row.error.is_some() && row.due_at > self.now {
+                row.due_at = self.now;
+                touched += 1;
+            }
+        }
+        Ok(touched)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<u64, DbError> {
+        sql.execute(&RETRY_NOW, values![self.now]).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -66,6 +66,8 @@ pub struct Outbox(Arc<Inner>);
 struct Inner {
     store: Store,
     mailer: ArcSwap<Mailer>,
+    /// Set until the mails that failed with the mailer of before are due.
+    is_new_mailer: AtomicBool,
     clock: Clock,
     wake: Notify,
     counters: Counters,
@@ -81,12 +83,15 @@ impl Outbox {
     /// A sender that does nothing until [`Outbox::run`] is polled.
     pub fn new(store: Store, mailer: Mailer, clock: Clock) -> Self {
         let mailer = ArcSwap::from_pointee(mailer);
-        Self(Arc::new(Inner { store, mailer, clock, wake: Notify::new(), counters: Counters::default() }))
+        let (is_new_mailer, wake, counters) = (AtomicBool::new(false), Notify::new(), Counters::default());
+        Self(Arc::new(Inner { store, mailer, is_new_mailer, clock, wake, counters }))
     }
 
-    /// Hands mails over to `mailer` from now on; those that are on their way go where they went.
+    /// Hands mails over to `mailer` from now on, at once those that wait because they failed before; those that are on
+    /// their way go where they went.
     pub fn use_mailer(&self, mailer: Mailer) {
         self.0.mailer.store(Arc::new(mailer));
+        self.0.is_new_mailer.store(true, Ordering::Release);
         self.wake();
     }
 
@@ -140,7 +145,14 @@ impl Outbox {
     /// [`StoreError`] if the outbox cannot be read or written. A mail that was sent but not written down as
     /// such is sent again after its lease, under the same `Message-ID`.
     pub async fn send_batch(&self) -> Result<usize, StoreError> {
-        let mails = self.0.store.claim_mail(self.0.clock.now().wall, LEASE, BATCH).await?;
+        let Inner { store, is_new_mailer, clock, .. } = &*self.0;
+        if is_new_mailer.swap(false, Ordering::AcqRel)
+            && let Err(error) = store.retry_mails_now(clock.now().wall).await
+        {
+            is_new_mailer.store(true, Ordering::Release);
+            return Err(error);
+        }
+        let mails = store.claim_mail(clock.now().wall, LEASE, BATCH).await?;
         let tried = mails.len();
         let outcomes: Vec<Result<(), StoreError>> =
             stream::iter(mails).map(|mail| self.attempt(mail)).buffer_unordered(AT_ONCE).collect().await;

@@ -112,6 +112,7 @@ macro_rules! for_each_case {
             a_purge_keeps_the_newest_run_of_each_job,
             old_dead_letters_are_removed_and_no_others,
             a_parked_mail_can_be_tried_again_and_an_emptied_one_cannot,
+            what_waits_after_a_failure_is_due_at_once_when_it_is_asked_for_and_nothing_else_is,
             revocations_are_read_in_order_and_in_pages,
             a_reader_that_polls_misses_no_revocation_of_concurrent_writers,
             the_blocklist_is_what_is_in_force_and_not_lifted,

@@ -135,3 +135,31 @@ pub async fn old_dead_letters_are_removed_and_no_others(a: Store, b: Store) {
     assert_eq!(b.purge_dead_mails(START).await, Ok(510));
     assert_eq!(a.dead_mails(10).await.unwrap().iter().map(|mail| mail.id).collect::<Vec<_>>(), [young.id]);
 }
+
+pub async fn what_waits_after_a_failure_is_due_at_once_when_it_is_asked_for_and_nothing_else_is(a: Store, b: Store) {
+    let [waiting, held, dead] = [mail(), mail(), mail()];
+    let new = NewMail { created_at: START.plus(LEASE), ..mail() };
+    for mail in [&waiting, &held, &dead, &new] {
+        a.append(Effects::default().with_mail(mail.clone())).await.unwrap();
+    }
+    let fail = async |id, attempt, failure| {
+        let done = a.mail_failed(id, attempt, failure, "535 no".to_owned(), Effects::default()).await;
+        assert_eq!(done, Ok(MailDone::Done));
+    };
+    assert_eq!(a.claim_mail(START, LEASE, 10).await.unwrap().len(), 3);
+    assert_eq!(b.retry_mails_now(START).await, Ok(0), "all of them are held, and none has failed");
+    // One that failed before is held again: its holder is not disturbed.
+    fail(held.id, 1, Failure::Retry { at: START }).await;
+    assert_eq!(a.claim_mail(START, LEASE, 10).await.unwrap().len(), 1);
+    fail(waiting.id, 1, Failure::Retry { at: START.plus(LEASE * 10) }).await;
+    fail(dead.id, 1, Failure::Park).await;
+    let before = traces(&a).await;
+    assert_eq!(b.retry_mails_now(START).await, Ok(1));
+    assert_eq!(b.retry_mails_now(START).await, Ok(0));
+    assert_eq!(traces(&a).await, before);
+    let claimed = a.claim_mail(START, LEASE, 10).await.unwrap();
+    assert_eq!(
+        claimed.iter().map(|claimed| (claimed.mail.id, claimed.attempts)).collect::<Vec<_>>(),
+        [(waiting.id, 2)]
+    );
+}

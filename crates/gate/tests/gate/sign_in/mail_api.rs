@@ -218,3 +218,15 @@ async fn the_doctor_asks_without_sending() {
     let [(head, body)] = &requests(&api)[..] else { panic!("one request: {}", api.text()) };
     assert_eq!((field(head, "x-api-key"), field(head, "idempotency-key"), body), (Some(KEY), None, &json!({})));
 }
+
+#[tokio::test]
+async fn what_failed_with_one_mailer_is_handed_to_the_next_one_at_once() {
+    let (refusing, taking) = (api(&[&says("401 Unauthorized", "", "bad key")]).await, api(&[]).await);
+    let post = Post::through(&refusing.url(), "magic_link").await;
+    assert_eq!((post.send().await, post.counts().await), (1, (1, 0)));
+    assert_eq!(post.send().await, 0, "it waits out its pause");
+    let mailer = HttpMailer::new(&taking.url(), &Secret::new(KEY.to_owned()), "login@example.com").unwrap();
+    post.outbox.use_mailer(Mailer::Http(mailer));
+    assert_eq!((post.send().await, post.counts().await), (1, (0, 0)));
+    assert_eq!((requests(&refusing).len(), requests(&taking).len()), (1, 1));
+}
