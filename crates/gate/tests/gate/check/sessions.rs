@@ -3,13 +3,15 @@ use std::time::Duration;
 use doorward_core::{
     csrf,
     effects::Effects,
+    id::SessionId,
+    link::Asker,
     reason::Reason,
     revocation::Scope,
     rule::{CsrfMode, OnStale, Rule},
-    session::OpaqueToken,
+    session::{OpaqueToken, Session, TokenHash},
 };
-use doorward_gate::gate::Checked;
-use doorward_store::Which;
+use doorward_gate::{flow::sessions::revoke_others, gate::Checked};
+use doorward_store::{Begin, BeginSession, LISTED_SESSIONS, Which};
 
 use super::house::{Asked, House, IDLE, SESSION, START, csrf_keys, rule};
 
@@ -277,4 +279,31 @@ async fn a_session_that_was_over_stays_over_when_the_clock_goes_back() {
     house.clock.set_wall(START.plus(Duration::from_secs(20)));
     house.store.touch_sessions(vec![(session.hash, START.plus(Duration::from_secs(15)))]).await.unwrap();
     assert_eq!(house.ask(&request).await, Err(Reason::SessionExpiredAbsolute));
+}
+
+#[tokio::test]
+async fn the_other_sessions_of_a_person_end_also_behind_a_thousand_that_began_later() {
+    let house = house().await;
+    let ada = house.user("ada@example.com").await;
+    let ((_, own), (_, other)) = (house.signed_in(&ada).await, house.signed_in(&ada).await);
+    // By the clock of another process, which is ahead.
+    let later = house.clock.now().wall.plus(IDLE);
+    for number in 0..LISTED_SESSIONS as u64 + 10 {
+        let mut bytes = [0xff; 10];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        let session = Session {
+            id: SessionId::mint(later, bytes),
+            hash: TokenHash::of(&bytes),
+            created_at: later,
+            authenticated_at: later,
+            ..own.clone()
+        };
+        let plan = BeginSession { session, user_version: ada.version, replaces: None, rests_on: None };
+        assert_eq!(house.store.begin_session(plan, Effects::default()).await, Ok(Begin::Began));
+    }
+    let ended = revoke_others(&house.gate, ada.id, own.id, &Asker::new(None, None), house.clock.now()).await;
+    assert_eq!(ended.unwrap(), 1);
+    assert_eq!(house.store.session_of(ada.id, other.id).await, Ok(None));
+    assert!(house.store.session_of(ada.id, own.id).await.unwrap().is_some(), "the one that asked goes on");
+    assert_eq!(house.store.sessions_of(ada.id).await.unwrap().len(), LISTED_SESSIONS, "those were not meant");
 }

@@ -1,5 +1,11 @@
 //! Tokens that come again: what was found good before is judged anew in everything that can change.
 
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
 use doorward_core::{
     credential::{CredentialKind, CredentialSet},
     jose::JwkSet,
@@ -8,6 +14,8 @@ use doorward_core::{
     token::TokenPolicy,
 };
 use doorward_gate::{
+    clock::Clock,
+    external::{Asked as Answer, BlockedSubjects},
     gate::Checked,
     issuer::{IssuerConfig, Issuers, KeySource},
 };
@@ -73,4 +81,46 @@ async fn a_decision_on_a_token_that_comes_again_waits_for_nothing_and_allocates_
     assert!(is_admitted);
     // The test's own observer makes a text of the app's name; the decision itself allocates nothing.
     assert!(allocated.count_total <= 1, "{allocated:?}");
+}
+
+/// A set that nobody is in; the machine is suspended for so long while it is asked for the first time.
+#[derive(Debug)]
+struct Suspending(Clock, Mutex<Duration>);
+
+impl BlockedSubjects for Suspending {
+    fn contains(&self, _: Arc<str>) -> Answer {
+        let (clock, pause) = (self.0.clone(), mem::take(&mut *self.1.lock().unwrap()));
+        Box::pin(async move {
+            clock.advance(pause);
+            Ok(false)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ended_while_the_machine_was_suspended_opens_nothing_after_it() {
+    let (mut house, _issuer, request) = admitted().await;
+    let set = Suspending(house.clock.clone(), Mutex::new(Duration::from_hours(3)));
+    house.gate.use_blocked_subjects(Some(Box::new(set)));
+    let (gate, task) = (house.gate.clone(), house.task.take().unwrap());
+    let running = tokio::spawn(async move { gate.run(task, std::future::pending()).await });
+    assert_eq!(house.ask(&request).await, Err(Reason::TokenExpired));
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_log_keeps_hope_while_the_store_connects_again() {
+    let (mut house, _issuer, request) = admitted().await;
+    let (gate, task) = (house.gate.clone(), house.task.take().unwrap());
+    let running = tokio::spawn(async move { gate.run(task, std::future::pending()).await });
+    // As where the server has closed every connection: each reading fails at once.
+    house.store.close().await;
+    house.clock.advance(Duration::from_secs(3));
+    #[allow(clippy::disallowed_methods, reason = "measures, does not decide")]
+    let began = tokio::time::Instant::now();
+    assert_eq!(house.ask(&request).await, Err(Reason::SharedUnavailable));
+    let took = began.elapsed();
+    assert!((Duration::from_millis(100)..Duration::from_secs(1)).contains(&took), "{took:?}");
+    assert!(house.seen.lock().unwrap().faults.len() >= 2, "the log was asked twice at least");
+    running.abort();
 }
