@@ -464,3 +464,6 @@ pub(crate) fn mailer(config: &Config, host: &Host) -> Result<Option<Mailer>, Sta
     let Some(mail) = &config.mail else { return Ok(None) };
     mail.mailer().map(Some).map_err(|error| misconfigured(&error))
 }
+
+#[cfg(test)]
+mod tests;

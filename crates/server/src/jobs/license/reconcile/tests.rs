@@ -232,3 +232,15 @@ async fn what_a_clock_that_was_ahead_confirmed_is_asked_for_again_at_once() {
     assert_eq!(scene.run().await, Ok("asked about 1 licenses, 0 had gone".to_owned()));
     assert_eq!(scene.run().await, Ok("asked about 0 licenses, 0 had gone".to_owned()), "confirmed now");
 }
+
+#[tokio::test(start_paused = true)]
+async fn licenses_that_fail_hold_up_the_others_for_one_run_also_where_the_clock_was_set_back() {
+    const FAILING: usize = 1100;
+    let scene = Scene::new(FAILING + 50).await;
+    let faults = scene.holders[..FAILING].iter().map(|holder| (*holder, FaultKind::Untrusted)).collect();
+    scene.ask(Player { faults, ..Player::default() });
+    scene.clock.set_wall(START.minus(Duration::from_hours(24)));
+    assert_eq!(scene.run().await, Err("asked about 0 licenses, 1000 got no answer".to_owned()));
+    scene.clock.advance(SECOND * 60);
+    assert_eq!(scene.run().await, Err("asked about 50 licenses, 950 got no answer".to_owned()));
+}
