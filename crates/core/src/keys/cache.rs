@@ -163,6 +163,10 @@ impl KeyCache {
         if let Some(flight) = self.flight {
             return self.wait(flight.deadline, query, now);
         }
+        // What was asked for its sake brought no answer: whether the key was replaced cannot be told.
+        if self.has_failed_since(query) {
+            return self.unavailable(now);
+        }
         if now.mono >= self.budget.next_slot(true) { Lookup::Fetch(self.begin(now, true)) } else { refusal() }
     }
 

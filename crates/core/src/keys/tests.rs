@@ -249,6 +249,17 @@ fn new_material_under_an_old_id_is_fetched_once_and_reported() {
 }
 
 #[test]
+fn whether_a_key_was_replaced_cannot_be_told_by_a_fetch_that_failed() {
+    let mut cache = warm();
+    let query = token(&cache, "a", 60);
+    let fetch = ticket(cache.bad_signature(query, &key(1), at(60)));
+    cache.fetched(&fetch, Err(FetchProblem::TimedOut), at(61));
+    assert_eq!(refusal(&cache.bad_signature(query, &key(1), at(61))), Reason::KeysUnavailable);
+    let later = token(&cache, "a", 61);
+    assert!(matches!(cache.bad_signature(later, &key(1), at(61)), Lookup::Fetch(_)), "within the budget, for its sake");
+}
+
+#[test]
 fn a_tampered_token_older_than_the_keys_costs_no_fetch() {
     let mut cache = warm();
     let old = Query { issued_at: Some(Timestamp::from_secs(START - 60)), ..token(&cache, "a", 300) };
