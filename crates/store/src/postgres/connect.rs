@@ -103,69 +103,111 @@ impl Target {
         Ok(MakeRustlsConnect::new(builder.with_no_client_auth()))
     }
 
-    /// Connects and settles the session. `gone` becomes true when the connection ends, whoever ends it.
-    pub(super) async fn connect(&self, deadline: Duration) -> Result<(Client, watch::Receiver<bool>), DbError> {
-        let settled = async {
-            let (client, gone) = self.open().await?;
-            client.batch_execute(&session(deadline)).await.map_err(|error| failed(&error))?;
+    /// Connects. Nothing is set on the session yet: see [`Target::settle`].
+    pub(super) async fn open(&self) -> Result<Opened, DbError> {
+        let opened = async {
+            let (ended, gone) = watch::channel(false);
+            if self.config.get_ssl_mode() == SslMode::Disable {
+                let (client, connection) = self.config.connect(NoTls).await.map_err(|error| failed(&error))?;
+                tokio::spawn(drive(connection, ended));
+                return Ok((client, gone));
+            }
+            let (client, connection) = self.config.connect(self.tls()?).await.map_err(|error| failed(&error))?;
+            tokio::spawn(drive(connection, ended));
             Ok((client, gone))
         };
+        self.in_time(opened).await
+    }
+
+    /// Makes sure, before anything is set, that connections are our own and lead to a server that learns first.
+    ///
+    /// A pooler that lends one connection of the database to several clients in turn loses the settings of our sessions, and
+    /// leaves them to others who then cannot write. It shows when two connections lead to one process of the server, or one
+    /// connection to two. Not noticed: a pooler that is switched to lending later.
+    ///
+    /// A standby learns late what was revoked, and nothing says how late: what is read there must not count as fresh.
+    ///
+    /// # Errors
+    /// `Unavailable` where that is so, or nothing was answered in time.
+    pub(super) async fn check_direct(&self, connections: &[Opened]) -> Result<(), DbError> {
+        let (first, others) = connections.split_first().ok_or_else(|| DbError::Fault("no connection".to_owned()))?;
+        let one = self.backend(first).await?;
+        for other in others {
+            let other = self.backend(other).await?;
+            if one.process == other.process {
+                return Err(shared());
+            }
+            other.check_primary(&self.name)?;
+        }
+        if self.backend(first).await?.process != one.process {
+            return Err(shared());
+        }
+        one.check_primary(&self.name)
+    }
+
+    /// Asked in one message, which goes to one process whatever lies between; it sets something, and changes nothing by
+    /// it, for proxies that keep a connection for whoever sets something.
+    async fn backend(&self, (client, _): &Opened) -> Result<Backend, DbError> {
+        let question = "SET lock_timeout TO DEFAULT; \
+            SELECT pg_backend_pid(), pg_postmaster_start_time(), pg_is_in_recovery()";
+        let asked = async { client.simple_query(question).await.map_err(|error| failed(&error)) };
+        let answer = self.in_time(asked).await?;
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let row = row.ok_or_else(|| DbError::Fault("the server does not know its own process".to_owned()))?;
+        let text = |column| row.get(column).unwrap_or_default().to_owned();
+        Ok(Backend { process: (text(0), text(1)), is_standby: row.get(2) == Some("t") })
+    }
+
+    /// Gives the session our settings.
+    pub(super) async fn settle(&self, client: &Client, deadline: Duration) -> Result<(), DbError> {
+        let settings = session(deadline);
+        let settled = async { client.batch_execute(&settings).await.map_err(|error| failed(&error)) };
         self.in_time(settled).await
     }
 
-    /// Makes sure that connections are our own. A pooler that lends one to several clients in turn loses the settings of
-    /// our sessions, and leaves them to others who then cannot write; so none is settled here.
-    ///
-    /// A pooler that hands out another connection each time is not found out.
-    ///
-    /// # Errors
-    /// `Unavailable` where two connections led to one process of the server, or none could be made.
-    pub(super) async fn check_unshared(&self) -> Result<(), DbError> {
-        let backends = async {
-            let ((one, _gone), (other, _also)) = (self.open().await?, self.open().await?);
-            Ok((backend(&one).await?, backend(&other).await?))
-        };
-        let (one, other) = self.in_time(backends).await?;
-        if one != other {
-            return Ok(());
-        }
-        Err(DbError::Unavailable(
-            "a pooler lends one connection of the database to several clients; have it hand out whole sessions \
-             (PgBouncer: pool_mode = session), or connect to the database itself"
-                .to_owned(),
-        ))
+    /// Connects and settles the session, without the checks.
+    pub(super) async fn connect(&self, deadline: Duration) -> Result<Client, DbError> {
+        let (client, _gone) = self.open().await?;
+        self.settle(&client, deadline).await?;
+        Ok(client)
     }
 
-    async fn open(&self) -> Result<(Client, watch::Receiver<bool>), DbError> {
-        let (ended, gone) = watch::channel(false);
-        if self.config.get_ssl_mode() == SslMode::Disable {
-            let (client, connection) = self.config.connect(NoTls).await.map_err(|error| failed(&error))?;
-            tokio::spawn(drive(connection, ended));
-            return Ok((client, gone));
-        }
-        let (client, connection) = self.config.connect(self.tls()?).await.map_err(|error| failed(&error))?;
-        tokio::spawn(drive(connection, ended));
-        Ok((client, gone))
-    }
-
-    async fn in_time<T>(&self, connecting: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
         let slow = || DbError::Unavailable(format!("{} does not answer", self.name));
-        timeout(CONNECT, connecting).await.unwrap_or_else(|_| Err(slow()))
+        timeout(CONNECT, work).await.unwrap_or_else(|_| Err(slow()))
     }
 }
 
-/// The process of the server behind a connection: its number, and when it began, in the server's words. Asked in one
-/// message, which goes to one process whatever lies between; it sets something, and changes nothing by it, for proxies
-/// that keep a connection for whoever sets something.
-async fn backend(client: &Client) -> Result<(Option<String>, Option<String>), DbError> {
-    let question =
-        "SET lock_timeout TO DEFAULT; SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-    let answer = client.simple_query(question).await.map_err(|error| failed(&error))?;
-    let row = answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some((row.get(0).map(str::to_owned), row.get(1).map(str::to_owned))),
-        _ => None,
-    });
-    row.ok_or_else(|| DbError::Fault("the server does not know its own process".to_owned()))
+/// A connection, and what becomes true when it ends, whoever ends it.
+pub(super) type Opened = (Client, watch::Receiver<bool>);
+
+/// What answers at the other end of a connection.
+struct Backend {
+    /// Its number, and when its server was started.
+    process: (String, String),
+    is_standby: bool,
+}
+
+impl Backend {
+    fn check_primary(&self, name: &str) -> Result<(), DbError> {
+        if !self.is_standby {
+            return Ok(());
+        }
+        Err(DbError::Unavailable(format!(
+            "{name} is a standby, which learns late of what was revoked; lead to the primary"
+        )))
+    }
+}
+
+fn shared() -> DbError {
+    DbError::Unavailable(
+        "a pooler lends one connection of the database to several clients; have it hand out whole sessions \
+         (PgBouncer: pool_mode = session), or connect to the database itself"
+            .to_owned(),
+    )
 }
 
 async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>, ended: watch::Sender<bool>) {
@@ -213,7 +255,7 @@ mod tests {
     async fn nothing_is_written_where_the_transaction_was_not_begun() {
         let Some(server) = doorward_testkit::postgres::shared() else { return };
         let target = parse_url(&server.database()).unwrap();
-        let (client, _gone) = target.connect(Duration::from_secs(30)).await.unwrap();
+        let client = target.connect(Duration::from_secs(30)).await.unwrap();
         let begin = client.batch_execute("BEGIN READ WRITE NONSENSE");
         let (begun, written) = tokio::join!(begin, client.batch_execute("CREATE TABLE written ()"));
         assert!(begun.is_err());
@@ -236,7 +278,7 @@ mod tests {
         let target = parse_url(&url).unwrap();
         let name = target.config.get_dbname().unwrap();
         server.sql(name, &format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on"));
-        let (client, _gone) = target.connect(Duration::from_secs(30)).await.unwrap();
+        let client = target.connect(Duration::from_secs(30)).await.unwrap();
         assert!(client.query_one("SELECT 1", &[]).await.is_ok());
         let refused = check_writable(&client).await;
         assert!(matches!(refused, Err(DbError::Unavailable(note)) if note.contains("read_only")));

@@ -15,7 +15,7 @@ use std::{
 };
 
 use doorward_core::effects::Effects;
-use futures_util::future::{join, select_all};
+use futures_util::future::{join, select_all, try_join_all};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinHandle,
@@ -164,7 +164,7 @@ impl Shared {
                 None => break,
             }
         }
-        let (client, _gone) = self.target.connect(self.deadline).await?;
+        let client = self.target.connect(self.deadline).await?;
         connect::check_writable(&client).await?;
         let number = self.next_lane.fetch_add(1, Ordering::Relaxed);
         Ok(Lane { connection: Connection::new(client), chain: Chain::new(&self.seed, number) })
@@ -263,11 +263,14 @@ fn become_state(ready: &watch::Sender<Readiness>, state: Readiness) -> bool {
 
 type Connected = (Arc<[Arc<Connection>]>, Vec<watch::Receiver<bool>>);
 
+/// Opens the connections that read. They are looked at before anything is set on them, two at least.
 async fn connect_all(shared: &Shared, count: usize) -> Result<Connected, DbError> {
-    shared.target.check_unshared().await?;
+    let target = &shared.target;
+    let opened = try_join_all((0..count.max(2)).map(|_| target.open())).await?;
+    target.check_direct(&opened).await?;
     let (mut connections, mut ends) = (Vec::with_capacity(count), Vec::with_capacity(count));
-    for number in 0..count {
-        let (mut client, gone) = shared.target.connect(shared.deadline).await?;
+    for (number, (mut client, gone)) in opened.into_iter().take(count).enumerate() {
+        target.settle(&client, shared.deadline).await?;
         if number == 0 {
             connection::migrate(&mut client).await?;
         }

@@ -24,9 +24,9 @@ fn database(server: &postgres::Postgres) -> String {
     server.database().rsplit('/').next().unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writes_that_a_failover_led_to_a_standby_go_on_where_the_name_leads_next() {
-    let (Some(primary), Some(standby)) = (postgres::shared(), postgres::own(Fsync::Off)) else { return };
+/// A primary and a standby with the same empty schema.
+async fn pair() -> Option<(&'static postgres::Postgres, postgres::Postgres, String)> {
+    let (primary, standby) = (postgres::shared()?, postgres::own(Fsync::Off)?);
     let name = database(primary);
     standby.sql("postgres", &format!("CREATE DATABASE {name}"));
     for port in [primary.port(), standby.port()] {
@@ -35,15 +35,47 @@ async fn writes_that_a_failover_led_to_a_standby_go_on_where_the_name_leads_next
         store.close().await;
     }
     standby.become_standby();
-    let switch = Switch::to(standby.port()).await;
+    Some((primary, standby, name))
+}
+
+/// Waits until the store says why it does not connect.
+async fn said(store: &Store, what: &str) {
+    let mut ready = store.ready();
+    let says = |state: &Readiness| matches!(state, Readiness::Connecting { note: Some(note) } if note.contains(what));
+    let state = tokio::time::timeout(WITHIN, ready.wait_for(says)).await;
+    assert!(state.is_ok(), "{what}: {:?}", *store.ready().borrow());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_a_failover_led_to_a_standby_go_on_where_the_name_leads_next() {
+    let Some((primary, standby, name)) = pair().await else { return };
+    let switch = Switch::to(primary.port()).await;
     let store = open(switch.port(), &name);
     store.wait_ready(WITHIN).await.unwrap();
+    // What reads is connected; what writes is not yet.
+    switch.lead_to(standby.port());
     for _ in 0..2 {
         let refused = store.create_user(user(), all_effects()).await;
         assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "a standby is no fault of ours: {refused:?}");
     }
     switch.lead_to(primary.port());
     assert_eq!(store.create_user(user(), all_effects()).await, Ok(CreateUser::Created));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_read_from_a_standby_and_the_store_goes_on_where_the_name_leads_next() {
+    let Some((primary, standby, name)) = pair().await else { return };
+    let switch = Switch::to(standby.port()).await;
+    let store = open(switch.port(), &name);
+    said(&store, "is a standby").await;
+    let refused = store.revocations_after(0, 10).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "it may lack the newest: {refused:?}");
+    switch.lead_to(primary.port());
+    store.wait_ready(WITHIN).await.unwrap();
+    let new = user();
+    assert_eq!(store.create_user(new.clone(), all_effects()).await, Ok(CreateUser::Created));
+    assert!(store.user(new.id).await.unwrap().is_some());
     store.close().await;
 }
 
@@ -59,10 +91,7 @@ async fn a_pooler_is_taken_that_hands_out_whole_sessions_and_named_where_it_does
 
     let Some(pooler) = PgBouncer::start(server, "transaction").await else { return };
     let store = open(pooler.port(), &name);
-    let mut ready = store.ready();
-    let state = ready.wait_for(|state| matches!(state, Readiness::Connecting { note: Some(_) }));
-    let note = format!("{:?}", *tokio::time::timeout(WITHIN, state).await.unwrap().unwrap());
-    assert!(note.contains("pool_mode = session"), "{note}");
+    said(&store, "pool_mode = session").await;
     let refused = store.user(user().id).await;
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     store.close().await;
