@@ -98,7 +98,7 @@ mod system {
 
     pub(super) fn wall() -> Timestamp {
         let time = clock_gettime(ClockId::Realtime);
-        Timestamp::from_millis(time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000))
+        Timestamp::from_millis(time.tv_sec.max(0).saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000))
     }
 
     /// A moment since the machine was started.

@@ -31,7 +31,7 @@ pub(super) struct Kept(Option<Cache<Text<Box<str>>, Arc<VerifiedToken>>>);
 /// granted; it is compared whole.
 struct Text<T>(T);
 
-/// Bytes of the end that are hashed: 96 bits of the signature.
+/// Bytes of the end that are hashed: 92 bits of the signature at least.
 const END: usize = 16;
 
 impl<T: AsRef<str>> Hash for Text<T> {

@@ -26,9 +26,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An answer that declares at most this length is finished rather than cut, if its app is quick.
 const SHORT: u64 = 64 * 1024;
-/// How long such an answer may take, from the moment at which its caller may no longer read on. Whatever is open
-/// ends within a second of a revocation.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long such an answer may take, from when it is noticed that its caller may no longer read on. Whatever is open ends
+/// within a second of a revocation, which another process learns of within 200 ms.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// What both directions of one exchange know of each other.
 #[derive(Debug, Default)]
