@@ -41,15 +41,14 @@ impl Installation {
 #[tokio::test]
 async fn a_root_secret_that_another_process_makes_while_the_store_is_asked_is_not_called_lost() {
     let installation = Installation::without_its_root().await;
-    // The database cannot be opened yet, so the look at the keys waits.
+    // The database cannot be opened yet, nor made anew, so the look at the keys waits.
     let [database, elsewhere] = ["doorward.db", "elsewhere.db"].map(|name| installation.folder.path().join(name));
     fs::rename(&database, &elsewhere).unwrap();
-    fs::create_dir(&database).unwrap();
+    symlink(installation.folder.path().join("not/there.db"), &database).unwrap();
     let store = installation.store();
     let mut checked = Box::pin(check_root(&installation.config, &store));
     assert!(checked.as_mut().now_or_never().is_none(), "it has found no file");
     fs::rename(&installation.aside, &installation.root).unwrap();
-    fs::remove_dir(&database).unwrap();
     fs::rename(&elsewhere, &database).unwrap();
     checked.await.unwrap();
     store.close().await;

@@ -1,5 +1,7 @@
 //! The blocklist by command beside a running server, and a Redis behind TLS.
 
+use std::time::Duration;
+
 use doorward_testkit::{issuer::Issuer, redis, upstream::EchoApp};
 
 use super::{A_SECOND, Installation, PATIENCE, all, figure, now, reason, until};
@@ -35,6 +37,7 @@ async fn a_command_blocks_a_token_in_a_running_server_within_a_second_and_takes_
     let bearer = format!("Authorization: Bearer {token}\r\n");
     assert_eq!(installation.get("/x", &bearer).await.status, 200);
     let name = ["--issuer", "main", "--jti", "7f3a"];
+    let mut fastest = A_SECOND;
     for (command, expected) in [("add", (401, Some("token_revoked"))), ("remove", (200, None))] {
         installation.ok(&[&["blocklist", command][..], &name].concat()).await;
         let done = now();
@@ -46,7 +49,9 @@ async fn a_command_blocks_a_token_in_a_running_server_within_a_second_and_takes_
         let took = done.elapsed();
         figure(&format!("blocklist {command} until a running server follows"), took);
         assert!(took < A_SECOND, "{command}: {took:?}");
+        fastest = fastest.min(took);
     }
+    assert!(fastest < Duration::from_secs(1), "{fastest:?}");
     installation.ok(&["blocklist", "add", "--issuer", "main", "--subject", "ada", "--why", "left"]).await;
     let explained = installation.ok(&["explain", "--token", &token]).await;
     assert!(explained.contains("token_revoked: the subject is blocked since"), "{explained}");
