@@ -178,22 +178,29 @@ impl Keeper {
     /// way is waited for.
     pub(super) async fn refresh(&self, young: Duration) -> Refreshed {
         let mut changes = self.changes.subscribe();
-        let is_young = self.status(self.now()).age.is_some_and(|age| age < young) || self.is_kept_younger(young).await;
-        if !is_young {
-            let ticket = {
-                let now = self.now();
-                let mut cache = self.lock();
+        let is_kept = self.is_younger(young) || self.is_kept_younger(young).await;
+        let now = self.now();
+        // The store took its time, and somebody else may have asked the issuer meanwhile.
+        let (is_asked, ticket) = {
+            let mut cache = self.lock();
+            let is_asked = !is_kept && !is_younger(&cache, young, now);
+            if is_asked {
                 cache.hurry(now);
-                cache.due_fetch(now)
-            };
-            match ticket {
-                Some(ticket) => self.fetch(ticket).await,
-                // Nothing is lost if it reports later: the next run says how it went.
-                None => drop(tokio::time::timeout(self.definition.fetch_timeout, changes.changed()).await),
             }
+            (is_asked, is_asked.then(|| cache.due_fetch(now)).flatten())
+        };
+        match ticket {
+            Some(ticket) => self.fetch(ticket).await,
+            // Nothing is lost if it reports later: the next run says how it went.
+            None if is_asked => drop(tokio::time::timeout(self.definition.fetch_timeout, changes.changed()).await),
+            None => {}
         }
         let problem = self.status(self.now()).last_problem.map(|problem| problem.to_string());
-        Refreshed { name: Arc::clone(&self.name), is_asked: !is_young, problem }
+        Refreshed { name: Arc::clone(&self.name), is_asked, problem }
+    }
+
+    fn is_younger(&self, young: Duration) -> bool {
+        is_younger(&self.lock(), young, self.now())
     }
 
     async fn is_kept_younger(&self, young: Duration) -> bool {
@@ -343,6 +350,10 @@ impl Keeper {
         drop(cache);
         self.changes.send_modify(|count| *count += 1);
     }
+}
+
+fn is_younger(cache: &KeyCache, young: Duration, now: Now) -> bool {
+    cache.snapshot().is_some_and(|keys| keys.age(now) < young)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

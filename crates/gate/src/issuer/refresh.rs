@@ -24,7 +24,8 @@ impl Issuers {
     /// Asks every issuer with keys behind a URL whose keys are older than half an hour, all at once and each within its
     /// limit on time, and keeps the answers in the store for the next process.
     ///
-    /// A token that needs a key is served meanwhile as ever, and pays nothing for this from its budget of fetches.
+    /// A token that needs a key is served meanwhile as ever. The question counts in the budget of fetches, as every
+    /// one does; who was asked by somebody else in the meantime is not asked.
     pub async fn refresh(&self) -> Vec<Refreshed> {
         let mut keepers: Vec<&Arc<Keeper>> = Vec::new();
         for shell in self.0.iter().filter(|shell| shell.config.source.is_remote()) {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use doorward_gate::issuer::{Issuers, Refreshed};
 use doorward_store::Store;
 use doorward_testkit::issuer::{Fault, Issuer};
+use futures_util::poll;
 
-use super::{World, config};
+use super::{World, config, until};
 
 const HALF_AN_HOUR: Duration = Duration::from_secs(30 * 60);
 
@@ -34,4 +35,25 @@ async fn old_keys_are_asked_for_by_one_process_for_all_and_kept_for_the_next_sta
     assert_eq!(one.keys(), 1, "known keys stay in use");
     one.issuer.fault(None);
     assert_eq!(one.issuers.refresh().await[0].problem, None);
+}
+
+#[tokio::test]
+async fn keys_that_come_while_the_store_is_asked_are_not_asked_for_again() {
+    let folder = doorward_testkit::folder::quick();
+    let store = crate::sqlite(folder.path());
+    // Now and then the store is so fast that its answer is there at once; such a round shows nothing.
+    for _ in 0..100 {
+        let world = World::cold(Issuer::start().await, Some(&store));
+        let mut refresh = std::pin::pin!(world.issuers.refresh());
+        assert!(poll!(&mut refresh).is_pending());
+        if world.status().fetches > 0 {
+            continue;
+        }
+        world.issuers.start();
+        until("the first fetch", || world.keys() == 1).await;
+        assert_eq!(refresh.await, [Refreshed { name: "main".into(), is_asked: false, problem: None }]);
+        assert_eq!(world.issuer.hits(), 1, "tokens have the rest of the budget to themselves");
+        return;
+    }
+    panic!("the store never took any time");
 }
