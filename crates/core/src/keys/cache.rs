@@ -167,7 +167,12 @@ impl KeyCache {
         if self.has_failed_since(query) {
             return self.unavailable(now);
         }
-        if now.mono >= self.budget.next_slot(true) { Lookup::Fetch(self.begin(now, true)) } else { refusal() }
+        let slot = self.budget.next_slot(true);
+        match slot {
+            _ if now.mono >= slot => Lookup::Fetch(self.begin(now, true)),
+            _ if slot <= self.longest_wait(query) => Lookup::Wait { until: slot },
+            _ => refusal(),
+        }
     }
 
     /// The fetch that is due by itself, if one is: the first one, the next one ahead of time, or the repetition
@@ -333,7 +338,7 @@ impl KeyCache {
             return Lookup::Refuse(reason.into());
         }
         let slot = self.due.map_or(slot, |due| due.min(slot));
-        if slot <= query.arrived.mono.saturating_add(self.policy.max_wait) {
+        if slot <= self.longest_wait(query) {
             return Lookup::Wait { until: slot };
         }
         Lookup::Refuse(unavailable_until(slot, now))
@@ -341,8 +346,13 @@ impl KeyCache {
 
     /// A token waits until then, or for as long as one may.
     fn wait(&self, until: Duration, query: Query<'_>, now: Now) -> Lookup {
-        let longest = query.arrived.mono.saturating_add(self.policy.max_wait);
+        let longest = self.longest_wait(query);
         if now.mono >= longest { self.unavailable(now) } else { Lookup::Wait { until: until.min(longest) } }
+    }
+
+    /// Until when a token may be made to wait (monotonic).
+    fn longest_wait(&self, query: Query<'_>) -> Duration {
+        query.arrived.mono.saturating_add(self.policy.max_wait)
     }
 
     /// Whether the set in use was asked for after the token arrived: then it would show the token's key.

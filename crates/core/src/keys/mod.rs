@@ -14,8 +14,9 @@
 //! - neither a wall clock that is set nor an answer kept by a cache (`Age`, RFC 9111 §5.1) makes an older picture
 //!   replace a newer one.
 //!
-//! A wrong signature under a known id is different: once the budget is spent it is refused at once, since
-//! mostly it is what it looks like. Who replaces key material without a new id can be refused that long.
+//! A wrong signature under a known id is different: where the next slot of the budget is further away than a token may
+//! wait, it is refused at once, since mostly it is what it looks like. Who replaces key material without a new id can be
+//! refused that long.
 
 mod budget;
 mod cache;

@@ -249,6 +249,22 @@ fn new_material_under_an_old_id_is_fetched_once_and_reported() {
 }
 
 #[test]
+fn a_wrong_signature_waits_for_a_slot_that_is_near_and_is_refused_where_it_is_far() {
+    let mut cache = warm();
+    let fetch = ticket(ask(&mut cache, "x", 1));
+    cache.fetched(&fetch, good(&[("a", 1)]), at(1));
+    let far = token(&cache, "a", 56);
+    assert_eq!(refusal(&cache.bad_signature(far, &key(1), at(56))), Reason::TokenBadSignature);
+    let near = token(&cache, "a", 57);
+    let waits = cache.bad_signature(near, &key(1), at(57));
+    assert!(matches!(waits, Lookup::Wait { until } if until == at(60).mono), "{waits:?}");
+    let fetch = ticket(cache.bad_signature(near, &key(1), at(60)));
+    cache.fetched(&fetch, good(&[("a", 2)]), at(60));
+    let Lookup::Use(found) = cache.bad_signature(near, &key(1), at(60)) else { panic!("no key") };
+    assert_eq!((&*found, cache.status(at(60)).fetches), (&key(2), 3));
+}
+
+#[test]
 fn whether_a_key_was_replaced_cannot_be_told_by_a_fetch_that_failed() {
     let mut cache = warm();
     let query = token(&cache, "a", 60);
