@@ -91,6 +91,12 @@ impl HttpMailer {
         Ok(Self(Arc::new(Inner { client, endpoint, key, from: from.to_owned() })))
     }
 
+    /// Whether the other one hands mails to the same API in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0, &other.0);
+        one.endpoint == other.endpoint && one.key == other.key && one.from == other.from
+    }
+
     /// Sends one mail, within [`SEND_TIMEOUT`]. `now` is for a `Retry-After` that is a date.
     pub(super) async fn send(&self, mail: &Mail, now: Timestamp) -> Result<(), SendError> {
         let body = json!({

@@ -92,6 +92,16 @@ impl Mailer {
         }
     }
 
+    /// Whether `other` was made from the same settings: what failed with the one is in no better hands with the other.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Smtp(one), Self::Smtp(other)) => one.is_same(other),
+            (Self::Http(one), Self::Http(other)) => one.is_same(other),
+            (Self::Memory(one), Self::Memory(other)) => Arc::ptr_eq(&one.mails, &other.mails),
+            _ => false,
+        }
+    }
+
     /// Whether a mail could leave now; for the doctor.
     ///
     /// # Errors

@@ -88,8 +88,11 @@ impl Outbox {
     }
 
     /// Hands mails over to `mailer` from now on, at once those that wait because they failed before; those that are on
-    /// their way go where they went.
+    /// their way go where they went. A mailer of the same settings changes nothing: pauses are kept.
     pub fn use_mailer(&self, mailer: Mailer) {
+        if self.0.mailer.load().is_same(&mailer) {
+            return;
+        }
         self.0.mailer.store(Arc::new(mailer));
         self.0.is_new_mailer.store(true, Ordering::Release);
         self.wake();

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use doorward_core::secret::Secret;
 use doorward_store::Mail;
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
@@ -37,6 +38,8 @@ struct Inner {
     pool: OnceLock<AsyncSmtpTransport<Tokio1Executor>>,
     from: Mailbox,
     server: String,
+    /// What it was made from, with the credentials.
+    url: Secret<String>,
 }
 
 impl fmt::Debug for SmtpMailer {
@@ -76,6 +79,7 @@ impl SmtpMailer {
             problem: format!("not a sender: {error}"),
             remedy: "write \"Example <login@example.com>\"",
         })?;
+        let made_from = Secret::new(url.to_owned());
         let url = Url::parse(url).map_err(|error| bad(&format!("not a URL: {error}")))?;
         let protection = protection(&url).map_err(|problem| bad(&problem))?;
         if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
@@ -111,7 +115,13 @@ impl SmtpMailer {
             }
             builder = builder.credentials(Credentials::new(user, password));
         }
-        Ok(Self(Arc::new(Inner { settings: builder, pool: OnceLock::new(), from, server: name })))
+        let (pool, url) = (OnceLock::new(), made_from);
+        Ok(Self(Arc::new(Inner { settings: builder, pool, from, server: name, url })))
+    }
+
+    /// Whether the other one hands mails to the same server in the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.url.expose() == other.0.url.expose() && self.0.from == other.0.from
     }
 
     /// Sends one mail, within [`SEND_TIMEOUT`].

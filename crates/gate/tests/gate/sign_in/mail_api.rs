@@ -224,6 +224,8 @@ async fn what_failed_with_one_mailer_is_handed_to_the_next_one_at_once() {
     let (refusing, taking) = (api(&[&says("401 Unauthorized", "", "bad key")]).await, api(&[]).await);
     let post = Post::through(&refusing.url(), "magic_link").await;
     assert_eq!((post.send().await, post.counts().await), (1, (1, 0)));
+    let same = HttpMailer::new(&refusing.url(), &Secret::new(KEY.to_owned()), "Example <login@example.com>").unwrap();
+    post.outbox.use_mailer(Mailer::Http(same));
     assert_eq!(post.send().await, 0, "it waits out its pause");
     let mailer = HttpMailer::new(&taking.url(), &Secret::new(KEY.to_owned()), "login@example.com").unwrap();
     post.outbox.use_mailer(Mailer::Http(mailer));
