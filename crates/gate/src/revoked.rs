@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     hash::Hash,
-    sync::RwLock,
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -61,6 +63,12 @@ struct State {
     all_sessions: Option<Timestamp>,
     /// Users that changed, with the monotonic time at which this process heard of it.
     users: HashMap<UserId, (Duration, Change)>,
+    /// Users whose sessions all ended, with the monotonic time at which this process heard of it last.
+    ends: HashMap<UserId, Duration>,
+    /// When it heard last that the sessions of everybody ended.
+    end_of_all: Option<Duration>,
+    /// The last entry that was ever applied, also where the log is read again.
+    heard: i64,
     /// By `jti`.
     tokens: Listed,
     /// By `sub`.
@@ -75,17 +83,25 @@ impl Revoked {
         self.seq.load(Ordering::Acquire)
     }
 
-    /// Applies entries in order.
-    pub(crate) fn apply(&self, entries: &[Revocation]) {
-        let Some(last) = entries.last() else { return };
+    /// Applies entries in order, as they were read after the one at `after`. False, and nothing is done, where that is no
+    /// longer the last one: somebody else read on meanwhile, and what was taken back since must not be brought back.
+    pub(crate) fn apply(&self, after: i64, entries: &[Revocation], now: Now) -> bool {
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.seq() != after {
+            return false;
+        }
         for entry in entries {
             if let Some(anew) = &mut state.anew {
                 anew.apply(entry);
             }
             state.apply(entry);
+            state.note_end(entry, now);
         }
-        self.seq.fetch_max(last.seq, Ordering::AcqRel);
+        if let Some(last) = entries.last() {
+            state.heard = state.heard.max(last.seq);
+            self.seq.store(last.seq, Ordering::Release);
+        }
+        true
     }
 
     /// Begins at the start of the log again if it could not be read for [`CUT_OFF`].
@@ -101,18 +117,24 @@ impl Revoked {
         }
     }
 
-    /// Notes that the log was read up to its end when asked at `now`. Not to be said while more is to come:
-    /// what is revoked further on would pass for good.
-    pub(crate) fn caught_up(&self, now: Now) {
+    /// Notes that the log ended with the entry at `end` when asked at `now`. Not to be said while more is to come:
+    /// what is revoked further on would pass for good. False, and nothing is done, where another entry is the last
+    /// one by now.
+    pub(crate) fn caught_up(&self, end: i64, now: Now) -> bool {
         let mut guard = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.seq() != end {
+            return false;
+        }
         if let Some(mut anew) = guard.anew.take() {
             // These are noted as they are heard of, and are not in the log.
             anew.users = std::mem::take(&mut guard.users);
+            anew.ends = std::mem::take(&mut guard.ends);
+            (anew.end_of_all, anew.heard) = (guard.end_of_all, guard.heard);
             *guard = *anew;
         }
-        drop(guard);
         let millis = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX - 1);
         self.read_at.fetch_max(millis + 1, Ordering::AcqRel);
+        true
     }
 
     /// Forgets entries whose time is over, so memory is bounded by what is in force.
@@ -124,7 +146,9 @@ impl Revoked {
         state.sessions.retain(|_, until| alive(until));
         state.api_keys.retain(|_, until| alive(until));
         state.user_sessions.retain(|_, (_, until)| alive(until));
-        state.users.retain(|_, (applied, _)| at.mono.saturating_sub(*applied) < USERS_FOR);
+        let is_recent = |applied: Duration| at.mono.saturating_sub(applied) < USERS_FOR;
+        state.users.retain(|_, (applied, _)| is_recent(*applied));
+        state.ends.retain(|_, applied| is_recent(*applied));
         state.tokens.sweep(now);
         state.subjects.sweep(now);
     }
@@ -154,6 +178,14 @@ impl Revoked {
     pub(crate) fn change(&self, user: UserId, since: Duration) -> Option<Change> {
         let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         state.users.get(&user).filter(|(applied, _)| *applied >= since).map(|(_, change)| *change)
+    }
+
+    /// Whether this process heard since (monotonic), or at that very moment, that all sessions of `user` ended. Whose
+    /// session began before by a clock that is ahead, or while the command was on its way, has no other sign of it.
+    pub(crate) fn has_ended(&self, user: Option<UserId>, since: Duration) -> bool {
+        let state = self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let of_user = user.and_then(|user| state.ends.get(&user).copied());
+        of_user.max(state.end_of_all).is_some_and(|heard| heard >= since)
     }
 
     /// Entries of the blocklist in memory; those whose time is over count until the next sweep.
@@ -231,6 +263,16 @@ impl State {
             Scope::Lifted { scope } => self.lift(scope),
             // These void caches; they forbid nothing by themselves.
             Scope::User { .. } | Scope::License { .. } | Scope::LicenseTime | Scope::KeyRing { .. } => {}
+        }
+    }
+
+    /// Notes when an end of sessions that have no entries of their own was heard of.
+    fn note_end(&mut self, entry: &Revocation, now: Now) {
+        match &entry.entry.scope {
+            _ if entry.seq <= self.heard => {}
+            Scope::UserSessions { id } => drop(self.ends.insert(*id, now.mono)),
+            Scope::AllSessions => self.end_of_all = Some(now.mono),
+            _ => {}
         }
     }
 

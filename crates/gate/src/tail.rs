@@ -1,6 +1,9 @@
 //! The gate's background work: follow the revocation log, write touches in batches.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use doorward_core::{
     principal::{Authenticated, Principal},
@@ -106,13 +109,16 @@ impl Gate {
     }
 
     /// Reads the log up to its end and applies it. A failure leaves the state as it is, and it ages.
+    ///
+    /// Several may read at once; each page is applied by the first that has it, and the others read on from there.
     pub async fn follow(&self) {
         let inner = self.inner();
         inner.revoked.begin_anew_if_cut_off(self.clock().now());
         for _ in 0..PAGES {
             // The state is as fresh as the moment the question was asked, not the answer's.
             let now = self.clock().now();
-            let entries = match self.store().revocations_after(inner.revoked.seq(), PAGE).await {
+            let after = inner.revoked.seq();
+            let entries = match self.store().revocations_after(after, PAGE).await {
                 Ok(entries) => entries,
                 Err(error) => {
                     inner.observer.fault(Fault::RevocationTail(&error.to_string()));
@@ -125,27 +131,38 @@ impl Gate {
             if entries.iter().any(|entry| entry.entry.scope == Scope::LicenseTime) {
                 self.take_highest_time().await;
             }
-            inner.revoked.apply(&entries);
-            for entry in entries {
-                inner.records.void(&entry.entry.scope);
-                if let Some(desk) = &*inner.licenses.load() {
-                    desk.void(&entry.entry.scope);
-                }
-                if let Scope::User { id } = entry.entry.scope {
-                    inner.revoked.changed(id, &entry.entry.why, self.clock().now());
-                }
-                inner.observer.revoked(&entry);
-                // Nobody may be listening; that is fine.
-                let _ = inner.revocations.send(Arc::new(entry));
-            }
-            // Behind is behind: until the end is reached the state counts as the age that it has.
-            if is_last {
-                inner.revoked.caught_up(now);
+            if self.apply(after, entries, is_last.then_some(now)) && is_last {
                 inner.behind.caught_up();
                 return;
             }
         }
         inner.behind.went_on();
+    }
+
+    /// Applies a page of the log, and voids what it makes out of date. The page is the last one where the time is given
+    /// at which it was asked for. False: somebody else has read on from `after`, and all that came of that is done.
+    fn apply(&self, after: i64, entries: Vec<Revocation>, asked: Option<Now>) -> bool {
+        let inner = self.inner();
+        // Whoever finds the log read also finds the caches voided.
+        let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.revoked.apply(after, &entries, self.clock().now()) {
+            return false;
+        }
+        let end = entries.last().map_or(after, |last| last.seq);
+        for entry in entries {
+            inner.records.void(&entry.entry.scope);
+            if let Some(desk) = &*inner.licenses.load() {
+                desk.void(&entry.entry.scope);
+            }
+            if let Scope::User { id } = entry.entry.scope {
+                inner.revoked.changed(id, &entry.entry.why, self.clock().now());
+            }
+            inner.observer.revoked(&entry);
+            // Nobody may be listening; that is fine.
+            let _ = inner.revocations.send(Arc::new(entry));
+        }
+        // Behind is behind: until the end is reached the state counts as the age that it has.
+        asked.is_none_or(|asked| inner.revoked.caught_up(end, asked))
     }
 
     /// Writes what is queued, in batches; bounded by the queue's length.
@@ -182,6 +199,7 @@ impl Gate {
     pub fn ended(&self, principal: Arc<Principal>, since: Now) -> impl Future<Output = Reason> + Send + use<> {
         let gate = self.clone();
         let mut entries = self.revocations();
+        let is_session = matches!(principal.authenticated, Authenticated::Session { .. });
         let is_legacy = matches!(principal.authenticated, Authenticated::Legacy { .. });
         let mut window = self.inner().window.changes();
         async move {
@@ -207,6 +225,9 @@ impl Gate {
                 }
                 if let Some(reason) = revoked.reason(&principal, now) {
                     return reason;
+                }
+                if is_session && revoked.has_ended(principal.user_id, since.mono) {
+                    return Reason::SessionRevoked;
                 }
                 if change.is_some() {
                     return if is_legacy { Reason::TokenRevoked } else { Reason::SessionRevoked };

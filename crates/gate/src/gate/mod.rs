@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     /// Look-ups in vain, by client.
     unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
+    /// Held while a page of the revocation log is applied; nothing is waited for meanwhile.
+    pub(crate) applying: Mutex<()>,
     pub(crate) behind: Behind,
     pub(crate) external: ArcSwapOption<ExternalSet>,
     pub(crate) licenses: ArcSwapOption<Desk>,
@@ -176,6 +178,7 @@ impl Gate {
             store: parts.store,
             records: Records::new(parts.cache_capacity),
             revoked: Revoked::default(),
+            applying: Mutex::default(),
             behind: Behind::default(),
             external: ArcSwapOption::empty(),
             licenses: ArcSwapOption::empty(),

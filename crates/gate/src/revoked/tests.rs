@@ -57,13 +57,18 @@ fn lifted(scope: Scope) -> Scope {
     Scope::Lifted { scope: Box::new(scope) }
 }
 
+/// Applies what comes next.
+fn apply(revoked: &Revoked, entries: &[Revocation]) {
+    assert!(revoked.apply(revoked.seq(), entries, now(0)));
+}
+
 #[test]
 fn nothing_is_fresh_before_the_log_was_read_to_its_end() {
     let revoked = Revoked::default();
     assert_eq!(revoked.freshness(now(0)), Freshness::Stale);
-    revoked.apply(&[entry(1, jti("a"), 0, None)]);
+    apply(&revoked, &[entry(1, jti("a"), 0, None)]);
     assert_eq!(revoked.freshness(now(0)), Freshness::Stale, "more may be to come");
-    revoked.caught_up(now(0));
+    assert!(revoked.caught_up(revoked.seq(), now(0)));
     assert_eq!(revoked.freshness(now(0)), Freshness::Fresh);
     assert_eq!(revoked.freshness(now(2)), Freshness::Fresh);
     assert_eq!(revoked.freshness(Now { mono: now(2).mono + Duration::from_millis(1), ..now(2) }), Freshness::Stale);
@@ -72,7 +77,7 @@ fn nothing_is_fresh_before_the_log_was_read_to_its_end() {
 #[test]
 fn a_wall_clock_that_is_set_back_or_forward_does_not_change_the_age_of_the_state() {
     let revoked = Revoked::default();
-    revoked.caught_up(now(10));
+    assert!(revoked.caught_up(revoked.seq(), now(10)));
     let at = |wall| Now { wall, mono: now(11).mono };
     assert_eq!(revoked.freshness(at(Timestamp::from_secs(0))), Freshness::Fresh);
     assert_eq!(revoked.freshness(at(now(1_000_000).wall)), Freshness::Fresh);
@@ -81,33 +86,75 @@ fn a_wall_clock_that_is_set_back_or_forward_does_not_change_the_age_of_the_state
 #[test]
 fn entries_count_in_their_order_so_the_last_word_about_a_token_holds() {
     let revoked = Revoked::default();
-    revoked.apply(&[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None), entry(3, lifted(jti("a")), 1, None)]);
+    apply(&revoked, &[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None), entry(3, lifted(jti("a")), 1, None)]);
     assert_eq!(revoked.reason(&token(Some("a")), now(2).wall), None);
     assert_eq!(revoked.reason(&token(Some("b")), now(2).wall), Some(Reason::TokenRevoked));
     assert_eq!(revoked.seq(), 3);
-    revoked.apply(&[entry(4, jti("a"), 3, None)]);
+    apply(&revoked, &[entry(4, jti("a"), 3, None)]);
     assert_eq!(revoked.reason(&token(Some("a")), now(4).wall), Some(Reason::TokenRevoked));
     assert_eq!(revoked.seq(), 4);
+}
+
+#[test]
+fn a_page_that_comes_after_a_newer_one_brings_nothing_back() {
+    let revoked = Revoked::default();
+    // Two read at once. The first answer is on its way when the entry is taken back and read again.
+    let late = [entry(11, jti("a"), 0, None)];
+    assert!(revoked.apply(0, &[entry(12, lifted(jti("a")), 1, None)], now(1)));
+    assert!(!revoked.apply(0, &late, now(2)));
+    assert_eq!((revoked.reason(&token(Some("a")), now(2).wall), revoked.seq()), (None, 12));
+    // The end of the log as it was says nothing about the log as it is.
+    assert!(!revoked.caught_up(11, now(2)));
+    assert_eq!(revoked.freshness(now(2)), Freshness::Stale);
+    assert!(revoked.caught_up(12, now(2)));
+}
+
+#[test]
+fn a_page_from_before_a_long_absence_does_not_pass_for_the_whole_log() {
+    let revoked = Revoked::default();
+    apply(&revoked, &[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None)]);
+    assert!(revoked.caught_up(2, now(0)));
+    let back = now(8 * 24 * 3600);
+    revoked.begin_anew_if_cut_off(back);
+    assert!(!revoked.apply(2, &[entry(3, jti("c"), 0, None)], back) && !revoked.caught_up(2, back));
+    assert!(revoked.apply(0, &[entry(1, jti("a"), 0, None)], back) && !revoked.caught_up(2, back));
+    assert!(revoked.reason(&token(Some("b")), back.wall).is_some());
+}
+
+#[test]
+fn who_was_let_in_before_all_sessions_ended_is_told_apart_from_who_came_after() {
+    let revoked = Revoked::default();
+    let everybody = entry(1, Scope::AllSessions, 0, None);
+    assert!(revoked.apply(0, std::slice::from_ref(&everybody), now(5)));
+    assert!(revoked.apply(1, &[entry(2, Scope::UserSessions { id: user(1) }, 0, None)], now(7)));
+    let ended = |byte: u8, since: u64| revoked.has_ended(Some(user(byte)), now(since).mono);
+    assert_eq!([ended(1, 7), ended(1, 8), ended(2, 5), ended(2, 6)], [true, false, true, false]);
+    assert!(revoked.caught_up(2, now(7)));
+    // The same entries once more are no news.
+    let back = now(8 * 24 * 3600);
+    revoked.begin_anew_if_cut_off(back);
+    assert!(revoked.apply(0, &[everybody], back) && revoked.caught_up(1, back));
+    assert_eq!([revoked.has_ended(None, now(6).mono), ended(1, 7)], [false, true]);
 }
 
 #[test]
 fn a_token_is_revoked_under_its_issuer_only_and_a_subject_with_all_its_tokens() {
     let revoked = Revoked::default();
     let elsewhere = Scope::Token { issuer: "other".to_owned(), jti: "a".to_owned() };
-    revoked.apply(&[entry(1, elsewhere, 0, None)]);
+    apply(&revoked, &[entry(1, elsewhere, 0, None)]);
     assert_eq!(revoked.reason(&token(Some("a")), START), None);
     let subject = Scope::Subject { issuer: "main".to_owned(), subject: "ada".to_owned() };
-    revoked.apply(&[entry(2, subject.clone(), 0, None)]);
+    apply(&revoked, &[entry(2, subject.clone(), 0, None)]);
     assert_eq!(revoked.reason(&token(None), START), Some(Reason::TokenRevoked));
-    revoked.apply(&[entry(3, lifted(subject), 0, None)]);
+    apply(&revoked, &[entry(3, lifted(subject), 0, None)]);
     assert_eq!(revoked.reason(&token(None), START), None);
 }
 
 #[test]
 fn whoever_was_cut_off_for_days_reads_the_log_again_and_forgets_what_was_taken_back_meanwhile() {
     let revoked = Revoked::default();
-    revoked.apply(&[entry(1, jti("lifted"), 0, None), entry(2, jti("kept"), 0, None)]);
-    revoked.caught_up(now(0));
+    apply(&revoked, &[entry(1, jti("lifted"), 0, None), entry(2, jti("kept"), 0, None)]);
+    assert!(revoked.caught_up(revoked.seq(), now(0)));
     let days = |days: u64| now(days * 24 * 3600);
     revoked.begin_anew_if_cut_off(days(3));
     assert_eq!(revoked.seq(), 2, "a night without the store is no reason");
@@ -117,13 +164,13 @@ fn whoever_was_cut_off_for_days_reads_the_log_again_and_forgets_what_was_taken_b
     assert_eq!(revoked.seq(), 0);
     let refused = |text: &str| revoked.reason(&token(Some(text)), back.wall).is_some();
     assert!(refused("lifted") && refused("kept"), "what was known counts until the end of the log is reached");
-    revoked.apply(&[entry(2, jti("kept"), 0, None)]);
+    apply(&revoked, &[entry(2, jti("kept"), 0, None)]);
     revoked.begin_anew_if_cut_off(back);
     assert_eq!(revoked.seq(), 2, "it has begun already");
-    revoked.apply(&[entry(9, jti("new"), 0, None)]);
+    apply(&revoked, &[entry(9, jti("new"), 0, None)]);
     assert!(refused("lifted") && refused("new"));
     revoked.changed(user(1), NewRevocation::BAN, back);
-    revoked.caught_up(back);
+    assert!(revoked.caught_up(revoked.seq(), back));
     assert!(!refused("lifted") && refused("kept") && refused("new"));
     assert_eq!((revoked.seq(), revoked.blocklist_len()), (9, 2));
     assert_eq!(revoked.change(user(1), back.mono), Some(Change::Banned), "what was heard meanwhile is not lost");
@@ -132,7 +179,7 @@ fn whoever_was_cut_off_for_days_reads_the_log_again_and_forgets_what_was_taken_b
 #[test]
 fn an_entry_ends_at_its_time_also_where_nobody_swept() {
     let revoked = Revoked::default();
-    revoked.apply(&[entry(1, jti("a"), 0, Some(10))]);
+    apply(&revoked, &[entry(1, jti("a"), 0, Some(10))]);
     assert!(revoked.reason(&token(Some("a")), now(9).wall).is_some());
     assert_eq!(revoked.reason(&token(Some("a")), now(10).wall), None);
 }
@@ -140,14 +187,14 @@ fn an_entry_ends_at_its_time_also_where_nobody_swept() {
 #[test]
 fn sessions_that_began_later_are_not_meant_by_an_order_to_end_all() {
     let revoked = Revoked::default();
-    revoked.apply(&[entry(1, Scope::UserSessions { id: user(1) }, 100, Some(200))]);
+    apply(&revoked, &[entry(1, Scope::UserSessions { id: user(1) }, 100, Some(200))]);
     assert_eq!(revoked.reason(&session(1, 100), now(101).wall), Some(Reason::SessionRevoked));
     assert_eq!(revoked.reason(&session(1, 101), now(101).wall), None);
     assert_eq!(revoked.reason(&session(2, 100), now(101).wall), None, "another user's");
     // An older order that is read again later takes nothing back.
-    revoked.apply(&[entry(2, Scope::UserSessions { id: user(1) }, 50, Some(60))]);
+    apply(&revoked, &[entry(2, Scope::UserSessions { id: user(1) }, 50, Some(60))]);
     assert_eq!(revoked.reason(&session(1, 100), now(101).wall), Some(Reason::SessionRevoked));
-    revoked.apply(&[entry(3, Scope::AllSessions, 300, None)]);
+    apply(&revoked, &[entry(3, Scope::AllSessions, 300, None)]);
     assert_eq!(revoked.reason(&session(2, 300), now(301).wall), Some(Reason::SessionRevoked));
     assert_eq!(revoked.reason(&session(2, 301), now(301).wall), None);
 }
@@ -156,12 +203,15 @@ fn sessions_that_began_later_are_not_meant_by_an_order_to_end_all() {
 fn a_sweep_forgets_what_is_over_and_nothing_that_is_in_force() {
     let revoked = Revoked::default();
     let one = SessionId::mint(START, [1; 10]);
-    revoked.apply(&[
-        entry(1, jti("over"), 0, Some(10)),
-        entry(2, jti("for ever"), 0, None),
-        entry(3, Scope::Session { id: one }, 0, Some(1000)),
-        entry(4, Scope::UserSessions { id: user(2) }, 5, Some(10)),
-    ]);
+    apply(
+        &revoked,
+        &[
+            entry(1, jti("over"), 0, Some(10)),
+            entry(2, jti("for ever"), 0, None),
+            entry(3, Scope::Session { id: one }, 0, Some(1000)),
+            entry(4, Scope::UserSessions { id: user(2) }, 5, Some(10)),
+        ],
+    );
     revoked.changed(user(3), "role", now(0));
     revoked.sweep(now(10));
     {
@@ -204,21 +254,21 @@ fn a_revoked_api_key_stays_so_until_it_is_lifted() {
     let id = ApiKeyId::mint(START, [1; 10]);
     let key = principal(None, Authenticated::ApiKey { id, capabilities: Default::default() });
     assert_eq!(revoked.reason(&key, START), None);
-    revoked.apply(&[entry(1, Scope::ApiKey { id }, 0, None)]);
+    apply(&revoked, &[entry(1, Scope::ApiKey { id }, 0, None)]);
     assert_eq!(revoked.reason(&key, now(1_000_000).wall), Some(Reason::ApiKeyRevoked));
-    revoked.apply(&[entry(2, lifted(Scope::ApiKey { id }), 0, None)]);
+    apply(&revoked, &[entry(2, lifted(Scope::ApiKey { id }), 0, None)]);
     assert_eq!(revoked.reason(&key, START), None);
 }
 
 #[test]
 fn entries_for_one_name_add_up_and_are_lifted_together() {
     let revoked = Revoked::default();
-    revoked.apply(&[entry(1, jti("a"), 0, None), entry(2, jti("a"), 0, Some(10))]);
+    apply(&revoked, &[entry(1, jti("a"), 0, None), entry(2, jti("a"), 0, Some(10))]);
     assert!(revoked.reason(&token(Some("a")), now(10).wall).is_some(), "the longer one counts, as after a restart");
-    revoked.apply(&[entry(3, Scope::Lifted { scope: Box::new(jti("a")) }, 0, None)]);
+    apply(&revoked, &[entry(3, Scope::Lifted { scope: Box::new(jti("a")) }, 0, None)]);
     assert!(revoked.reason(&token(Some("a")), now(5).wall).is_none());
     assert_eq!(revoked.blocklist_len(), 0);
-    revoked.apply(&[entry(4, jti("a"), 0, Some(20))]);
+    apply(&revoked, &[entry(4, jti("a"), 0, Some(20))]);
     assert!(revoked.reason(&token(Some("a")), now(19).wall).is_some());
     assert!(revoked.reason(&token(Some("a")), now(20).wall).is_none(), "the end itself is outside");
 }
