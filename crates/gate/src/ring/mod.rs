@@ -192,10 +192,13 @@ impl Ring {
         }
         self.reload(purpose).await?;
         if purpose == Purpose::Session {
+            // Those that began since end as well; a process that read one of them meanwhile hears of it.
+            let at = self.0.clock.now().wall;
             let mut ended = AuditEvent::new(EventKind::SessionRevoked, at);
             ended.detail.more.insert("which".into(), "all".into());
             ended.detail.more.insert("why".into(), "session key rotated".into());
-            self.0.store.end_sessions(Which::All, Effects::audited(ended)).await?;
+            let effects = Effects::audited(ended).with_revocation(entry(Scope::AllSessions, at));
+            self.0.store.end_sessions(Which::All, effects).await?;
         }
         Ok(id)
     }

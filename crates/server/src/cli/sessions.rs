@@ -33,15 +33,16 @@ pub struct Revoke {
 impl Sessions {
     pub(super) async fn run(&self, store: &Store, clock: &Clock, out: &mut Out<'_>) -> Result<(), Failure> {
         let Self::Revoke(revoke) = self;
+        let user = match &revoke.user {
+            Some(email) => Some((find(store, email).await?.id, email)),
+            None => None,
+        };
+        // Only now: who signs in while the user is looked for is one of those that are meant.
         let at = clock.now().wall;
-        let mut event = event(EventKind::SessionRevoked, at);
-        let (which, scope, whose) = match &revoke.user {
-            Some(email) => {
-                let id = find(store, email).await?.id;
-                event = event.about(id);
-                (Which::User(id), Scope::UserSessions { id }, email.to_string())
-            }
-            None => (Which::All, Scope::AllSessions, "everybody".to_owned()),
+        let event = event(EventKind::SessionRevoked, at);
+        let (event, which, scope, whose) = match user {
+            Some((id, email)) => (event.about(id), Which::User(id), Scope::UserSessions { id }, email.to_string()),
+            None => (event, Which::All, Scope::AllSessions, "everybody".to_owned()),
         };
         let effects = Effects::audited(event).with_revocation(revocation(scope, at, "command"));
         let ended = store.end_sessions(which, effects).await?;

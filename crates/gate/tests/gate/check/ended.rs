@@ -4,6 +4,7 @@ use doorward_core::{
     api_key::KeyOwner, credential::CredentialKind, effects::Effects, principal::Principal, reason::Reason,
     revocation::Scope,
 };
+use doorward_store::Which;
 
 use super::house::{Asked, House, SESSION, rule};
 
@@ -55,6 +56,30 @@ async fn a_ban_between_the_admission_and_the_first_look_ends_the_socket() {
     house.ban(&ada).await;
     house.gate.follow().await;
     assert_eq!(so_far(house.gate.ended(principal, since)).await, Some(Reason::UserBanned));
+}
+
+#[tokio::test]
+async fn a_session_that_began_while_all_were_ended_holds_no_socket_open() {
+    for is_of_everybody in [false, true] {
+        let house = house().await;
+        let ada = house.user("ada@example.com").await;
+        let scope = if is_of_everybody { Scope::AllSessions } else { Scope::UserSessions { id: ada.id } };
+        // The command says when it began; the session is younger by the clock, and gone with the others.
+        let entry = house.revocation(scope);
+        house.clock.advance(Duration::from_millis(1));
+        let (token, _) = house.signed_in(&ada).await;
+        let principal = admitted(&house, &Asked::get("/x").session(&token)).await;
+        let mut ended = pin!(house.gate.ended(principal, house.clock.now()));
+        assert_eq!(so_far(ended.as_mut()).await, None);
+        house.store.end_sessions(Which::All, Effects::default().with_revocation(entry)).await.unwrap();
+        house.gate.follow().await;
+        assert_eq!(so_far(ended.as_mut()).await, Some(Reason::SessionRevoked));
+        // And who comes after it may stay.
+        house.clock.advance(Duration::from_millis(1));
+        let (token, _) = house.signed_in(&ada).await;
+        let principal = admitted(&house, &Asked::get("/x").session(&token)).await;
+        assert_eq!(so_far(house.gate.ended(principal, house.clock.now())).await, None);
+    }
 }
 
 #[tokio::test]
