@@ -146,6 +146,12 @@ impl Gate {
             },
             Credential::Bearer(text) => {
                 let verdict = match loaded {
+                    // It may have expired while something else was waited for.
+                    Some(LoadedCredential::Token(Ok(token)))
+                        if token.principal.expires_at.is_some_and(|end| now.wall >= end) =>
+                    {
+                        Err(Reason::TokenExpired.into())
+                    }
                     Some(LoadedCredential::Token(verdict)) => verdict.clone(),
                     _ => match self.0.issuers.load().verify(text, now) {
                         Verdict::Ready(verdict) => verdict,

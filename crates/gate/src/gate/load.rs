@@ -1,10 +1,11 @@
 //! What a decision had to wait for: records of the store, and the verdict on a token.
 
-use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
+use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use doorward_core::{
     decision::Denial,
     effects::Effects,
+    id::UserId,
     legacy::{self, Names},
     session::TokenHash,
     token::Claims,
@@ -26,6 +27,8 @@ use crate::{
 pub(super) struct Loaded {
     /// The record of the credential, or the verdict on it.
     pub(super) credential: Option<LoadedCredential>,
+    /// When that was asked for (monotonic).
+    since: Duration,
     /// Whether the revocation log was waited for.
     pub(super) has_waited: bool,
     /// What the external set says of the subject of a token.
@@ -60,9 +63,32 @@ pub(super) enum Need {
     LicenseListed(Asked),
 }
 
+impl LoadedCredential {
+    /// The user that it stands for, if it does.
+    fn user(&self) -> Option<UserId> {
+        let principal = match self {
+            Self::Session(found) => &found.as_ref().ok()?.as_ref()?.principal,
+            Self::Key(found) => &found.as_ref().ok()?.as_ref()?.principal,
+            Self::Legacy(found) => &found.as_ref().ok()?.as_ref()?.principal,
+            Self::Token(verdict) => &verdict.as_ref().ok()?.principal,
+        };
+        principal.user_id
+    }
+}
+
 impl Gate {
+    /// Forgets a credential that was loaded before its user changed: a license may be waited for since, and a ban is heard
+    /// of meanwhile. What is asked again then knows of it.
+    pub(super) fn forget_outdated(&self, loaded: &mut Loaded) {
+        let user = loaded.credential.as_ref().and_then(LoadedCredential::user);
+        if user.is_some_and(|user| self.0.revoked.change(user, loaded.since).is_some()) {
+            *loaded = Loaded { has_waited: loaded.has_waited, ..Loaded::default() };
+        }
+    }
+
     /// Fetches what is needed, besides what is there already.
     pub(super) async fn load(&self, need: Need, client: IpAddr, loaded: &mut Loaded) {
+        let since = self.0.clock.now().mono;
         let credential = match need {
             Need::Token(verdict) => LoadedCredential::Token(verdict.await),
             Need::Listed(token, answer) => {
@@ -96,7 +122,7 @@ impl Gate {
                 return;
             }
         };
-        loaded.credential = Some(credential);
+        (loaded.credential, loaded.since) = (Some(credential), since);
     }
 
     /// Whether the store may be asked for a session on behalf of `client`. One that is in memory always may be

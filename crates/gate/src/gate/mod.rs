@@ -50,8 +50,8 @@ use crate::{
 };
 
 /// What one decision may have to wait for: its credential's record or verdict, the external set, the license, and the
-/// external set about its subject; the revocation log, and then all of them anew.
-const NEEDS: usize = 9;
+/// external set about its subject; the revocation log, or a change of the user, and then all of them anew.
+const NEEDS: usize = 13;
 
 /// Touches waiting to be written; more than this are dropped and counted.
 pub(crate) const TOUCH_QUEUE: usize = 8192;
@@ -267,8 +267,12 @@ impl Gate {
     /// Asks for what the decision needs, until there is one.
     async fn wait(&self, facts: &RequestFacts<'_>, judge: &Judge, policy: &Policy, mut need: Need) -> Decision {
         let mut loaded = Loaded::default();
-        for _ in 0..NEEDS {
+        for round in 0..NEEDS {
             self.load(need, facts.client, &mut loaded).await;
+            // Whose user changes all the time is judged by what was loaded last.
+            if round < NEEDS / 2 {
+                self.forget_outdated(&mut loaded);
+            }
             // Time has passed while waiting; limits are judged by the time of the answer.
             match self.attempt(facts, judge, policy, self.0.clock.now(), &loaded) {
                 Step::Done(decision) => return decision,

@@ -108,6 +108,18 @@ async fn a_token_that_ended_while_the_machine_was_suspended_opens_nothing_after_
     running.abort();
 }
 
+#[tokio::test]
+async fn a_token_that_ends_while_somebody_is_asked_about_its_subject_opens_nothing() {
+    let (house, _issuer, request) = admitted().await;
+    // Its end with the tolerance is 330 s from the start.
+    house.advance(Duration::from_secs(329)).await;
+    for (pause, expected) in [(Duration::ZERO, Ok(())), (Duration::from_secs(1), Err(Reason::TokenExpired))] {
+        let set = Suspending(house.clock.clone(), Mutex::new(pause));
+        house.gate.use_blocked_subjects(Some(Box::new(set)));
+        assert_eq!(house.ask(&request).await, expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_the_log_keeps_hope_while_the_store_connects_again() {
     let (mut house, _issuer, request) = admitted().await;

@@ -314,3 +314,17 @@ async fn a_user_who_changed_is_read_again() {
     world.house.gate.follow().await;
     assert_eq!(world.house.ask(&ada.get()).await, Ok(()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_ban_that_is_heard_of_while_the_license_is_asked_about_keeps_its_user_out() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.vendor.take(Duration::from_millis(500));
+    let request = ada.get();
+    let mut decision = std::pin::pin!(world.house.decide(&request));
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut decision).await.is_err());
+    assert_eq!(world.vendor.asked(), 1, "the key was read, and the license is asked about");
+    world.house.ban(&ada.user).await;
+    world.house.gate.follow().await;
+    assert_eq!(decision.await.outcome.unwrap_err().reason, Reason::UserBanned);
+}
