@@ -15,7 +15,7 @@ use doorward_core::{
     decision::Denial,
     effects::{Effects, NewMail},
     id::{LinkId, MailId, UserId},
-    link::{self, Asker, Code, LinkRequest, TypedCode, browser},
+    link::{self, Asker, Code, Link, LinkRequest, TypedCode, browser},
     reason::Reason,
     ring::Purpose,
     session::TokenHash,
@@ -175,9 +175,9 @@ async fn work(flow: &Inner, ask: &Ask) -> Fate {
         flow.notes.limited(limit, key, &ask.asker, address, flow.clock.now()).await;
         return Fate::Limited;
     }
-    let mut pauses = PAUSES.iter();
+    let (mut pauses, mut written) = (PAUSES.iter(), None);
     loop {
-        let denial = match write_mail(flow, ask).await {
+        let denial = match write_mail(flow, ask, &mut written).await {
             Ok(fate) => return fate,
             Err(denial) => denial,
         };
@@ -209,15 +209,42 @@ async fn take(flow: &Inner, ask: &Ask) -> Result<(), (Limit, LimitKey)> {
     Ok(())
 }
 
-/// Finds the user, mints the link and commits it with its mail.
-async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
+/// A link and what is committed with it.
+#[derive(Clone)]
+struct Written {
+    link: Link,
+    effects: Effects,
+}
+
+/// Commits a link with its mail. What is committed stays the same from attempt to attempt: the store may have taken it and
+/// not been able to say so, and a second link would void the one that is on its way.
+async fn write_mail(flow: &Inner, ask: &Ask, written: &mut Option<Written>) -> Result<Fate, Denial> {
+    let is_first = written.is_none();
+    let Written { link, effects } = match written {
+        Some(written) => written.clone(),
+        None => match write(flow, ask).await? {
+            Ok(new) => written.insert(new).clone(),
+            Err(fate) => return Ok(fate),
+        },
+    };
+    let id = link.id;
+    match flow.store.put_link(link, effects).await {
+        Ok(()) => Ok(Fate::Mailed),
+        // Its place is taken: by itself.
+        Err(_) if !is_first && flow.store.link(id).await?.is_some() => Ok(Fate::Mailed),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Finds the user, mints the link and writes its mail; or what becomes of a request that gets none.
+async fn write(flow: &Inner, ask: &Ask) -> Result<Result<Written, Fate>, Denial> {
     let keys = flow.ring.keys(Purpose::Link)?;
     let now = flow.clock.now().wall;
     let config = flow.config.load_full();
     let user = match flow.store.user_by_email(ask.email.clone()).await? {
         Some(user) => user,
         None if config.allow_sign_up => sign_up(flow, ask, now).await?,
-        None => return turn_away(flow, ask, Fate::Unknown).await,
+        None => return turn_away(flow, ask, Fate::Unknown).await.map(Err),
     };
     let id = LinkId::mint(now, flow.clock.random());
     let code = Code::mint(flow.clock.random());
@@ -230,7 +257,7 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
     };
     let (mut link, effects) = match link::plan_request(&user, request, now) {
         Ok(plan) => plan,
-        Err(denial) if denial.reason == Reason::UserBanned => return turn_away(flow, ask, Fate::Banned).await,
+        Err(denial) if denial.reason == Reason::UserBanned => return turn_away(flow, ask, Fate::Banned).await.map(Err),
         Err(denial) => return Err(denial),
     };
     let code_ends = link.expires_at.min(now.plus(config.code_ttl));
@@ -257,8 +284,7 @@ async fn write_mail(flow: &Inner, ask: &Ask) -> Result<Fate, Denial> {
         created_at: now,
         give_up_at: link.expires_at,
     };
-    flow.store.put_link(link, effects.with_mail(mail)).await?;
-    Ok(Fate::Mailed)
+    Ok(Ok(Written { link, effects: effects.with_mail(mail) }))
 }
 
 /// Makes the user of an unknown address, or finds the one that another request has made meanwhile.

@@ -12,7 +12,7 @@ use std::{
 
 use doorward_testkit::{
     mail::MailSink,
-    postgres,
+    postgres::{self, Fsync},
     process::{Process, Signal},
     upstream::EchoApp,
 };
@@ -236,6 +236,44 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     assert_eq!(database.number("SELECT count(*) FROM sessions"), 2);
     let verified = one.ok(&["audit", "verify"]).await;
     assert!(verified.contains("the log holds"), "{verified}");
+}
+
+#[tokio::test]
+async fn a_database_that_takes_a_link_and_cannot_say_so_gets_no_second_one() {
+    let Some(sink) = MailSink::start().await else { return };
+    let Some(server) = postgres::own(Fsync::Off) else { return };
+    let app = EchoApp::start().await;
+    let url = server.database();
+    let name = url.rsplit('/').next().unwrap();
+    let number = |sql: &str| server.sql(name, sql).parse::<i64>().unwrap();
+    let one = Installation::with(&rest(&postgres_store(&url), &sink, &app));
+    let mut process = one.serve_ready().await;
+    one.ok(&["users", "add", ADA]).await;
+    // A commit waits for a replica that is not there: it is made, and nobody hears of it.
+    let replica = |setting: &str| {
+        server.sql("postgres", &format!("ALTER SYSTEM {setting}"));
+        server.sql("postgres", "SELECT pg_reload_conf()");
+    };
+    replica("SET synchronous_standby_names = 'nobody'");
+    until("the setting counts", PATIENCE, async || {
+        (server.sql("postgres", "SHOW synchronous_standby_names") == "nobody").then_some(())
+    })
+    .await;
+    let asked = one.post("/auth/login/request-link", "", &json!({ "email": ADA })).await;
+    assert_eq!(asked.status, 200);
+    // Longer than the store is waited for: the link is tried again meanwhile.
+    until("it has waited for long", PATIENCE, async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' \
+            AND now() - state_change > interval '7 seconds'";
+        (number(waiting) > 0).then_some(())
+    })
+    .await;
+    replica("RESET synchronous_standby_names");
+    sink.arrived(1).await;
+    // It ends what it has begun.
+    process.signal(Signal::TERM);
+    process.exit(PATIENCE).await;
+    assert_eq!((number("SELECT count(*) FROM links"), sink.mails().await.len()), (1, 1));
 }
 
 #[tokio::test]
