@@ -58,7 +58,8 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM identities WHERE identities.user_id = users.id) ORDER BY id LIMIT $4",
     REMOVE_UNPROVEN = "DELETE FROM users WHERE id = $1 AND made_by = 'sign_up' AND NOT email_verified \
         AND NOT admin AND banned_at IS NULL AND NOT EXISTS (SELECT 1 FROM links WHERE links.user_id = users.id \
-        AND links.expires_at > $2 AND links.used_at IS NULL AND links.voided_at IS NULL)",
+        AND links.expires_at > $2 AND links.used_at IS NULL AND links.voided_at IS NULL) \
+        AND NOT EXISTS (SELECT 1 FROM identities WHERE identities.user_id = users.id)",
 }
 
 impl Store {
@@ -244,11 +245,12 @@ fn is_unproven(tables: &Tables, user: &User, now: Timestamp) -> bool {
         && !tables.links.values().any(|link| {
             link.user_id == user.id && link.expires_at > now && link.used_at.is_none() && link.voided_at.is_none()
         })
+        && !tables.identities.values().any(|owner| *owner == user.id)
 }
 
-struct Unproven {
-    now: Timestamp,
-    after: Option<UserId>,
+pub(crate) struct Unproven {
+    pub(crate) now: Timestamp,
+    pub(crate) after: Option<UserId>,
 }
 
 impl Read for Unproven {
@@ -258,10 +260,9 @@ impl Read for Unproven {
     fn memory(&self, tables: &Tables) -> Result<Vec<UserId>, DbError> {
         let cutoff = self.now.minus(UNPROVEN);
         let old = tables.users.values().filter(|user| user.created_at <= cutoff);
-        let known = |user: &&User| tables.identities.values().any(|owner| *owner == user.id);
         let found = old
             .filter(|user| self.after.is_none_or(|after| user.id > after))
-            .filter(|user| is_unproven(tables, user, self.now) && !known(user));
+            .filter(|user| is_unproven(tables, user, self.now));
         Ok(found.map(|user| user.id).take(BATCH).collect())
     }
 
@@ -272,9 +273,10 @@ impl Read for Unproven {
     }
 }
 
-struct Remove {
-    ids: Vec<UserId>,
-    now: Timestamp,
+/// Removes them all, or none where one of them may no longer be removed.
+pub(crate) struct Remove {
+    pub(crate) ids: Vec<UserId>,
+    pub(crate) now: Timestamp,
 }
 
 impl Write for Remove {

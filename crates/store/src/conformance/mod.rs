@@ -96,6 +96,7 @@ macro_rules! for_each_case {
             a_session_begins_without_a_link_for_the_user_who_was_checked,
             the_first_administrator_is_claimed_once,
             a_purge_removes_who_signed_up_and_never_proved_it,
+            a_purge_leaves_who_came_back_since_it_looked,
             a_newer_link_voids_older_ones_of_the_same_user_purpose_and_browser,
             a_link_and_its_code_begin_one_session_however_many_ask,
             a_code_is_tried_five_times_however_many_try,

@@ -13,6 +13,7 @@ use doorward_core::{
 use super::{START, all_effects, fresh, fresh_hash, link, race, session, stored_user, traces, user};
 use crate::{
     Begin, BeginSession, Changed, ClaimAdmin, ConfirmEmail, CreateUser, EmailChange, LinkSubject, NewUser, Store,
+    purge::{Remove, Unproven},
 };
 
 fn new(user: &User) -> NewUser {
@@ -396,4 +397,27 @@ pub async fn a_purge_removes_who_signed_up_and_never_proved_it(a: Store, b: Stor
             .await;
     assert_eq!(removed.iter().sum::<u64>(), 1200);
     assert_eq!(a.verify_audit(&[], |_| Ok(())).await.unwrap().rows, 1203);
+}
+
+pub async fn a_purge_leaves_who_came_back_since_it_looked(a: Store, b: Store) {
+    let now = START.plus(Duration::from_hours(24));
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        let user = User { origin: Origin::SignUp, ..user() };
+        assert_eq!(a.create_user(user.clone(), Effects::default()).await, Ok(CreateUser::Created));
+        users.push(user);
+    }
+    let mut found = b.read(Unproven { now, after: None }).await.unwrap();
+    found.sort();
+    assert_eq!(found.len(), 3);
+    // One signs in by an issuer, another asks for a link.
+    a.link_identity("main".to_owned(), "sub".to_owned(), users[0].id, Effects::default()).await.unwrap();
+    a.put_link(Link { expires_at: now.plus(Duration::from_secs(1)), ..link(&users[1]) }, Effects::default())
+        .await
+        .unwrap();
+    assert_eq!(b.write(Remove { ids: found, now }, Effects::default()).await, Ok(false));
+    for (user, goes) in users.iter().zip([false, false, true]) {
+        let removed = b.write(Remove { ids: vec![user.id], now }, Effects::default()).await;
+        assert_eq!((removed, a.user(user.id).await.unwrap().is_none()), (Ok(goes), goes));
+    }
 }
