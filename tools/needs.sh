@@ -72,7 +72,7 @@ described() {
 
 # Installs what is missing and nothing else. Debian packages first: the rest is built with them.
 install_needs() {
-    local name ask how packages=()
+    local name ask how try packages=()
     while IFS='|' read -r name ask how; do
         # shellcheck disable=SC2206 # the packages are several words
         case $how in apt:*) $ask || packages+=(${how#apt:}) ;; esac
@@ -82,7 +82,13 @@ install_needs() {
         case $how in apt:*) continue ;; esac
         if $ask; then continue; fi
         echo "installing: $name"
-        $how || { echo "could not install: $name ($(described "$how"))" >&2; return 1; }
+        # All of it comes over a network, which fails now and then. Whether it is there afterwards is what counts.
+        for try in 1 2 3; do
+            if $how && $ask; then continue 2; fi
+            [ "$try" = 3 ] || { echo "installing: $name, once more"; sleep 5; }
+        done
+        echo "could not install: $name ($(described "$how"))" >&2
+        return 1
     done 3< <(needs)
 }
 
@@ -94,10 +100,10 @@ install_debian() {
     fi
     has apt-get || { echo "no apt-get here; install by hand what these Debian packages hold: $*" >&2; return 1; }
     echo "installing: $*"
-    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" apt-get update -qq -o Acquire::Retries=3
     # Servers are for the tests to start on free ports: their packages must not start one of their own.
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-        apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >/dev/null
+        apt-get install -y -qq --no-install-recommends -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" >/dev/null
 }
 
 install_components() { rustup component add rustfmt clippy; }
