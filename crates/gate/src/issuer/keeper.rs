@@ -323,9 +323,13 @@ impl Keeper {
         }
     }
 
-    /// Takes up what an earlier process kept. False: the store could not say.
-    async fn recall(&self) -> bool {
+    /// Takes up what an earlier process kept, from a store that can be used `within` this time: at the start it is still
+    /// being opened. False: the store could not say.
+    async fn recall(&self, within: Duration) -> bool {
         let (Some(store), Some(record)) = (&self.around.store, self.definition.record()) else { return true };
+        if store.wait_ready(within).await.is_err() {
+            return false;
+        }
         let Ok(kept) = store.issuer_keys(record).await else { return false };
         let kept = kept.and_then(|(text, made)| Some((JwkSet::parse(text.as_bytes()).ok()?, made)));
         let [jitter] = self.around.clock.random();
@@ -364,7 +368,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 async fn keep(keeper: std::sync::Weak<Keeper>, mut changes: watch::Receiver<u64>) {
     let mut is_recalled = match keeper.upgrade() {
         Some(keeper) => {
-            let is_recalled = tokio::time::timeout(RECALL, keeper.recall()).await.unwrap_or(false);
+            let is_recalled = tokio::time::timeout(RECALL, keeper.recall(RECALL)).await.unwrap_or(false);
             keeper.release();
             is_recalled
         }
@@ -391,7 +395,7 @@ async fn keep(keeper: std::sync::Weak<Keeper>, mut changes: watch::Receiver<u64>
         // Side by side: neither a slow store nor a slow issuer keeps the other's keys away.
         let recall = async {
             if !is_recalled && keeper.status(keeper.now()).keys == 0 {
-                is_recalled = keeper.recall().await;
+                is_recalled = keeper.recall(Duration::ZERO).await;
                 keeper.changes.send_modify(|count| *count += 1);
             }
         };
@@ -403,3 +407,6 @@ async fn keep(keeper: std::sync::Weak<Keeper>, mut changes: watch::Receiver<u64>
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
