@@ -59,7 +59,7 @@ struct Ready {
     http: u16,
 }
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_mins(1);
 
 impl MailSink {
     /// Starts the server; `None`, loudly, where Python or aiosmtpd is missing.

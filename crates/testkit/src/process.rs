@@ -12,7 +12,7 @@ use rustix::process::{Pid, kill_process};
 use tokio::sync::watch;
 
 /// Longest wait for the last lines of a program that has ended.
-const READ_WITHIN: Duration = Duration::from_secs(5);
+const READ_WITHIN: Duration = Duration::from_secs(20);
 
 /// A started program. Dropping it kills this process, by its own id, and waits for it.
 ///
@@ -162,7 +162,7 @@ fn collect(stream: impl Read + Send + 'static, is_error: bool, printed: &Printed
 mod tests {
     use super::*;
 
-    const WITHIN: Duration = Duration::from_secs(10);
+    const WITHIN: Duration = Duration::from_mins(1);
 
     fn shell(script: &str) -> Process {
         Process::start("a shell", Command::new("sh").args(["-c", script]))

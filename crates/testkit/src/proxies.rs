@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{neighbour, port, process::Process};
 
 /// How long a proxy may take to listen; it takes a tenth of a second on an idle machine.
-const STARTS_WITHIN: Duration = Duration::from_secs(20);
+const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
 /// A proxy that asks Doorward by forward-auth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use hyper_util::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::subject::{PATIENCE, Setup, Verdict};
+use super::subject::{PATIENCE, START, Setup, Verdict};
 use crate::{
     port,
     process::{Process, Signal},
@@ -39,7 +39,7 @@ impl Gateway {
         command.env("LISTEN", address.to_string());
         let process = Process::start("the gateway", &mut command);
         let gateway = Self::at(process, address, None);
-        assert!(port::opens(address, PATIENCE).await, "its port stays closed:\n{}", gateway.process.output());
+        assert!(port::opens(address, START).await, "its port stays closed:\n{}", gateway.process.output());
         gateway
     }
 
@@ -63,7 +63,7 @@ impl Gateway {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let is_ready = timeout(PATIENCE, ready).await.is_ok();
+        let is_ready = timeout(START, ready).await.is_ok();
         assert!(is_ready, "it did not get ready:\n{}", gateway.process.output());
         gateway
     }
@@ -105,7 +105,7 @@ impl Gateway {
 
     pub(super) async fn stop(mut self) {
         self.process.signal(Signal::TERM);
-        self.process.exit(PATIENCE).await;
+        self.process.exit(START).await;
     }
 }
 

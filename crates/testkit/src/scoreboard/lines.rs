@@ -13,7 +13,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::subject::{PATIENCE, Verdict};
+use super::subject::{PATIENCE, START, Verdict};
 
 type Open = Arc<Mutex<HashMap<u64, oneshot::Sender<Verdict>>>>;
 
@@ -31,7 +31,7 @@ impl Lines {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("it does not start: {error} ({command:?})"));
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = timeout(PATIENCE, async {
+        let ready = timeout(START, async {
             while let Ok(Some(line)) = lines.next_line().await {
                 if line == "ready" {
                     return true;

@@ -23,7 +23,7 @@ pub use self::{
 /// How many situations are played side by side.
 const AT_ONCE: usize = 8;
 /// How often a situation is played by itself where there seems to have been too little time.
-const ALONE: usize = 2;
+const ALONE: usize = 3;
 /// The longest that one of them may take, whatever the verifier does.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -64,7 +64,7 @@ pub struct Score {
     pub id: String,
     /// Everything that was not as expected; nothing is a green cell.
     pub findings: Vec<String>,
-    /// Whether all of them are that something took too long, or could not be said in time.
+    /// Whether all of them are that something took too long or could not be said in time, or follow after that.
     pub is_excusable: bool,
     /// How often the issuer's keys were fetched, from the start of the verifier on.
     pub fetches: u64,
@@ -81,7 +81,7 @@ impl Score {
 
 /// Plays `cases` against processes from `launcher`, several at a time; scores in the order of the cases.
 ///
-/// Where the only finding is that there was too little time, the situation is played again with the machine to itself, and
+/// Where the first finding is that there was too little time, the situation is played again with the machine to itself, and
 /// that counts: a verifier that waits for its issuer waits again, and one that waited for a processor does not. Another
 /// program may be busy beside it, so it is played so up to [`ALONE`] times.
 pub async fn play(cases: &[Case], launcher: &Launcher) -> Vec<Score> {

@@ -6,6 +6,8 @@ use super::{gateway::Gateway, lines::Lines};
 
 /// Longest wait for one answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait until a process is there, or gone.
+pub(super) const START: Duration = Duration::from_mins(1);
 
 /// What a verifier is told about the issuer.
 #[derive(Clone, Debug)]

@@ -49,6 +49,28 @@ async fn who_is_late_once_may_try_again_alone_and_who_is_late_again_is_found_out
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_follows_after_an_answer_that_was_late_is_tried_again_and_what_comes_without_one_is_not() {
+    let case = || all().into_iter().find(|case| case.id == "abrupt").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // In its first life it accepts a removed key: because it could not say anything of the new one, or for no reason.
+    let played = async |name: &str, new: &str| {
+        let mark = folder.path().join(name);
+        let mark = mark.display();
+        let script = format!(
+            "n=0; new={new}; old=accept; [ -e {mark} ] && new=accept && old=refuse; touch {mark}; echo ready; \
+             while read -r id _; do n=$((n+1)); case $n in 2) echo \"$id $new\";; 3) echo \"$id $old\";; \
+             *) echo \"$id accept\";; esac; done"
+        );
+        let launcher = Launcher::Lines(vec!["sh".to_owned(), "-c".to_owned(), script]);
+        play(&[case()], &launcher).await.remove(0)
+    };
+    let followed = played("followed", "unavailable").await;
+    assert!(followed.is_green(), "{followed:?}");
+    let wrong = played("wrong", "accept").await;
+    assert!(!wrong.is_green() && !wrong.is_excusable, "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_refuses_everything_or_dies_is_found_out() {
     let cases: Vec<_> = all().into_iter().filter(|case| case.id == "abrupt" || case.id == "none").collect();
     for launcher in [parrot("refuse because"), Launcher::Lines(vec!["true".to_owned()])] {
