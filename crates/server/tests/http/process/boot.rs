@@ -10,7 +10,7 @@ use super::{Installation, PATIENCE, all, figure, reason, until};
 /// What a release build has to keep, times ten and more: this one is not optimised, and shares the machine. Whoever
 /// waited for a neighbour that is dead would not bind at all.
 const FIRST: Duration = Duration::from_secs(10);
-const AGAIN: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_secs(5);
 /// Starts of which one has to be that fast: a machine that is busy with something else spoils one, not all of them.
 const STARTS: usize = 5;
 
