@@ -185,7 +185,7 @@ pub async fn start(config: &Config, host: Host) -> Result<Running, StartError> {
         cache_capacity: CACHE,
     });
     let license_listener = local_license::listener(&metrics, &audit, &host.clock);
-    let local = LocalLicense::from_config(&config.license, license_listener.clone());
+    let local = LocalLicense::from_config(&config.license, license_listener.clone(), None);
     let local = local.map_err(|error| misconfigured(&error))?;
     let licenses = license::parts(config, &host, &gate.issuers(), local.as_ref());
     gate.use_licenses(licenses.map_err(|error| misconfigured(&error))?);
@@ -304,7 +304,8 @@ impl Running {
         let old = self.server.gate.issuers();
         let assembled = assemble::assemble(&config, version, store, &self.host, self.listener.clone(), Some(&old))
             .map_err(ReloadError::Assemble)?;
-        let local = LocalLicense::from_config(&config.license, self.license_listener.clone());
+        let old = self.server.local_license.load_full();
+        let local = LocalLicense::from_config(&config.license, self.license_listener.clone(), old.as_deref());
         let local = local.map_err(|error| ReloadError::Assemble(anyhow::anyhow!(error)))?;
         let licenses = license::parts(&config, &self.host, &assembled.issuers, local.as_ref());
         let licenses = licenses.map_err(ReloadError::Assemble)?;

@@ -31,11 +31,16 @@ pub enum LocalLicense {
 }
 
 impl LocalLicense {
-    /// From `[license]`, if its provider is `file`; `listener` hears of the file.
+    /// From `[license]`, if its provider is `file`; `listener` hears of the file. What an `old` one holds stays where the
+    /// configuration asks for the same.
     ///
     /// # Errors
     /// What shows only when it is built, with the key.
-    pub(crate) fn from_config(config: &config::License, listener: FileListener) -> Result<Option<Self>, String> {
+    pub(crate) fn from_config(
+        config: &config::License,
+        listener: FileListener,
+        old: Option<&Self>,
+    ) -> Result<Option<Self>, String> {
         if config.provider != Provider::File {
             return Ok(None);
         }
@@ -49,13 +54,15 @@ impl LocalLicense {
                 // A relay leases license files; the fingerprint is only this node's name there.
                 expected: Expected { fingerprint: None, ..expected },
             };
-            return RelayProvider::new(options)
+            let old = old.and_then(|old| if let Self::Relay(relay) = old { Some(relay) } else { None });
+            return RelayProvider::following(options, old)
                 .map(|relay| Some(Self::Relay(relay)))
                 .map_err(|what| format!("license.relay_url: {what}"));
         }
         // Reading refused a `[license]` without the one and the other.
         let path = config.path.clone().ok_or("license.path is missing")?;
-        Ok(Some(Self::File(FileProvider::new(path, expected, listener))))
+        let old = old.and_then(|old| if let Self::File(file) = old { Some(file) } else { None });
+        Ok(Some(Self::File(FileProvider::following(path, expected, listener, old))))
     }
 
     /// The provider.

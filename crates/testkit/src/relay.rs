@@ -29,6 +29,8 @@ struct State {
     /// Files and keys that are free, handed out from the front.
     free: Vec<(String, String)>,
     held: BTreeMap<String, (String, String)>,
+    /// Nodes that claim whatever gets free, before anybody else can.
+    waiting: Vec<String>,
     secret: Option<String>,
     /// Whether a lease is extended; otherwise whoever has one hears 409.
     extends: bool,
@@ -47,6 +49,7 @@ impl Relay {
             time: Box::new(time),
             free: licenses.to_vec(),
             held: BTreeMap::new(),
+            waiting: Vec::new(),
             secret: None,
             extends: true,
             ttl,
@@ -82,12 +85,14 @@ impl Relay {
         self.state.lock().unwrap().extends = extends;
     }
 
+    /// Lets a node wait for a license: it claims the next one that is given back or taken back at that moment.
+    pub fn wait_as(&self, node: &str) {
+        self.state.lock().unwrap().waiting.push(node.to_owned());
+    }
+
     /// Takes a node's lease back, as the reaper does when it has ended.
     pub fn reap(&self, node: &str) {
-        let mut state = self.state.lock().unwrap();
-        if let Some(license) = state.held.remove(node) {
-            state.free.push(license);
-        }
+        self.state.lock().unwrap().free(node);
     }
 
     /// Nodes that have a lease.
@@ -108,17 +113,24 @@ impl State {
         self.heard.push(asked.to_owned());
         let (status, body) = match asked.split_once(" /v1/nodes/") {
             Some(("PUT", node)) => self.claim(node),
-            Some(("DELETE", node)) => match self.held.remove(node) {
-                Some(license) => {
-                    self.free.push(license);
-                    ("204 No Content", None)
-                }
-                None => ("404 Not Found", Some(json!({ "error": "claim not found" }))),
+            Some(("DELETE", node)) => match self.free(node) {
+                true => ("204 No Content", None),
+                false => ("404 Not Found", Some(json!({ "error": "claim not found" }))),
             },
             _ if asked == "GET /v1/health" => ("200 OK", None),
             _ => ("404 Not Found", None),
         };
         self.write(status, body)
+    }
+
+    /// Ends a node's lease; tells whether it had one.
+    fn free(&mut self, node: &str) -> bool {
+        let Some(license) = self.held.remove(node) else { return false };
+        match self.waiting.pop() {
+            Some(next) => drop(self.held.insert(next, license)),
+            None => self.free.push(license),
+        }
+        true
     }
 
     fn claim(&mut self, node: &str) -> (&'static str, Option<Value>) {

@@ -49,6 +49,17 @@ enum AccountKey {
 #[derive(Clone, Default)]
 pub struct AccountKeys(Vec<AccountKey>);
 
+/// In whatever order they were pinned.
+impl PartialEq for AccountKeys {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && Algorithm::ALL.iter().all(|algorithm| self.has(*algorithm) == other.has(*algorithm))
+            && self.differing(other).is_empty()
+    }
+}
+
+impl Eq for AccountKeys {}
+
 impl AccountKeys {
     /// Adds a key from text: hex, base64 of it (as `data.meta.keys` of the account has it), PEM, base64 of PEM,
     /// base64 of DER.

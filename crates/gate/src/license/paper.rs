@@ -39,6 +39,16 @@ impl fmt::Debug for Expected {
     }
 }
 
+impl Expected {
+    /// Whether what counts by the one counts by the other.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let Self { keys, scheme, account, product, license_key, fingerprint, max_age } = self;
+        (keys, scheme, account, product) == (&other.keys, &other.scheme, &other.account, &other.product)
+            && (fingerprint, max_age) == (&other.fingerprint, &other.max_age)
+            && license_key.as_ref().map(Secret::expose) == other.license_key.as_ref().map(Secret::expose)
+    }
+}
+
 /// Why a text is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unusable {

@@ -70,6 +70,12 @@ struct Inner {
     options: RelayOptions,
     node: Url,
     client: Client,
+    lease: Arc<Lease>,
+}
+
+/// What a node has at a relay; it stays through changes of the configuration that are about something else.
+#[derive(Debug, Default)]
+struct Lease {
     state: Mutex<State>,
 }
 
@@ -104,12 +110,31 @@ fn fault(kind: FaultKind, note: impl Into<String>) -> ProviderFault {
     ProviderFault::new(kind, note)
 }
 
+impl RelayOptions {
+    /// Whether a lease that was claimed with `old` is one that these would claim.
+    fn is_same_lease(&self, old: &Self) -> bool {
+        let of = |options: &Self| (options.url.clone(), options.fingerprint.clone(), options.pool.clone());
+        // The secret proved answers of the past.
+        of(self) == of(old) && self.expected.is_same(&old.expected)
+    }
+}
+
 impl RelayProvider {
     /// A provider that has no lease yet.
     ///
     /// # Errors
     /// What is wrong with the address, or why there is no HTTP client.
     pub fn new(options: RelayOptions) -> Result<Self, String> {
+        Self::following(options, None)
+    }
+
+    /// As [`RelayProvider::new`], in place of an `old` one. It goes on with the old one's lease if that is of the same node
+    /// at the same relay and what its file must be is the same: the relay does not hand the file out a second time, and
+    /// whoever gives a lease back to get it may see somebody else take it. The relay is asked at once.
+    ///
+    /// # Errors
+    /// As [`RelayProvider::new`].
+    pub fn following(options: RelayOptions, old: Option<&Self>) -> Result<Self, String> {
         let mut node = options.url.clone();
         match node.path_segments_mut() {
             // `push` encodes what a path cannot hold.
@@ -119,7 +144,10 @@ impl RelayProvider {
             Err(()) => return Err("the address has no path".to_owned()),
         }
         let client = client().map_err(|error| error.to_string())?;
-        Ok(Self(Arc::new(Inner { options, node, client, state: Mutex::default() })))
+        let lease = old.filter(|old| options.is_same_lease(&old.0.options)).map(|old| Arc::clone(&old.0.lease));
+        let inner = Inner { options, node, client, lease: lease.unwrap_or_default() };
+        inner.state().due = Duration::ZERO;
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Whether a relay answers at `health`, its `/v1/health`.
@@ -163,7 +191,7 @@ fn client() -> Result<Client, reqwest::Error> {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lease.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, method: Method, now: Now) -> Result<Said, ProviderFault> {

@@ -190,6 +190,28 @@ async fn a_newer_file_that_was_read_while_an_older_one_was_compared_stays_in_use
 }
 
 #[tokio::test]
+async fn a_new_configuration_goes_on_with_the_file_in_use_unless_it_asks_for_another_one() {
+    let account = Account::generate();
+    let place = Place::new("license.lic", expected(&account));
+    place.put(&place.path, &account.file(&paper("l1", 9)));
+    assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+    place.put(&place.path, "half copied");
+    assert_eq!(place.id().await, Ok(Some("l1".to_owned())));
+    assert_eq!(place.heard().len(), 2);
+    let follow = |expected: Expected| {
+        let (path, heard) = (place.path.clone(), Arc::clone(&place.news));
+        let listener = FileListener::new(move |news| heard.lock().unwrap().push(news));
+        FileProvider::following(path, expected, listener, Some(&place.provider))
+    };
+    let same = ask(&follow(expected(&account)), Duration::ZERO).await.unwrap();
+    assert_eq!((same.license_id.as_deref(), place.heard().len()), (Some("l1"), 0), "and is told once");
+    let product = Expected { product: Some("prod-2".to_owned()), ..expected(&account) };
+    for other in [product, expected(&Account::generate())] {
+        assert_eq!(ask(&follow(other), Duration::ZERO).await.unwrap_err().kind, FaultKind::Misconfigured);
+    }
+}
+
+#[tokio::test]
 async fn a_key_of_any_text_counts_without_an_end_and_only_where_nothing_is_asked_of_it() {
     let account = Account::generate();
     let free = account.free_key("ada@example.com");

@@ -81,7 +81,7 @@ impl Parts {
             cache_capacity: 1,
         });
         // What lies in the place of the license file is news for the servers, which look at it every second.
-        let local = LocalLicense::from_config(&config.license, FileListener::new(|_| {}));
+        let local = LocalLicense::from_config(&config.license, FileListener::new(|_| {}), None);
         let local = local.map_err(StartError::Misconfigured)?;
         gate.use_licenses(license::parts(config, &host, &gate.issuers(), local.as_ref()).map_err(wrong)?);
         Ok(Self {

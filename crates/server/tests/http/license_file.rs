@@ -2,7 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use doorward_core::time::Timestamp;
+use doorward_core::{
+    license::{Holder, LicenseState},
+    time::Timestamp,
+};
 use doorward_testkit::{
     paper::{Account, Paper},
     relay::Relay,
@@ -146,4 +149,29 @@ async fn a_relay_leases_a_license_and_gets_it_back_when_the_server_stops() {
     until("the lease is extended", || relay.heard().len() > claimed).await;
     world.stop().await;
     assert!(relay.nodes().is_empty(), "{:?}", relay.heard());
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_lease_although_another_node_waits_for_it() {
+    let account = Account::generate();
+    let key = "AAAAAA-BBBBBB-V3";
+    let relay = Relay::start(&[(account.encrypted(&paper("lic-1", 3), key), key.to_owned())], 60, || NOW).await;
+    let world = world(&account, &format!("relay_url = \"{}\"\nfingerprint = \"node-1\"", relay.url())).await;
+    let mut ada = world.browser("ada@example.com").await;
+    ada.until_outcome("/x", (200, None)).await;
+    relay.wait_as("node-2");
+    world.advance(Duration::from_secs(1)).await;
+    let asked_at = world.clock.now().wall;
+    world.reload(|text| text.replace("[license]", "[license]\ntrust_for = \"90d\""));
+    let mut state = None;
+    for _ in 0..2000 {
+        let known = world.store().license(Holder::Installation).await.unwrap().unwrap().known;
+        if known.confirmed_at >= asked_at {
+            state = Some(known.observation.state);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((state, relay.nodes()), (Some(LicenseState::Active), vec!["node-1".to_owned()]), "{:?}", relay.heard());
+    assert_eq!(outcome(&ada.get("/x").await), (200, None));
 }

@@ -14,10 +14,14 @@ async fn relay(account: &Account, ids: &[&str]) -> Relay {
     Relay::start(&files.collect::<Vec<_>>(), 60, || NOW.as_secs()).await
 }
 
-fn node(relay: &Relay, name: &str, secret: Option<&str>, expected: Expected) -> RelayProvider {
+fn options(relay: &Relay, name: &str, secret: Option<&str>, expected: Expected) -> RelayOptions {
     let secret = secret.map(|secret| Secret::new(secret.to_owned()));
     let url = relay.url().parse().unwrap();
-    RelayProvider::new(RelayOptions { url, fingerprint: name.to_owned(), pool: None, secret, expected }).unwrap()
+    RelayOptions { url, fingerprint: name.to_owned(), pool: None, secret, expected }
+}
+
+fn node(relay: &Relay, name: &str, secret: Option<&str>, expected: Expected) -> RelayProvider {
+    RelayProvider::new(options(relay, name, secret, expected)).unwrap()
 }
 
 #[tokio::test]
@@ -58,6 +62,30 @@ async fn a_lease_of_an_earlier_process_is_given_back_and_claimed_anew() {
         assert_eq!(relay.heard().len(), before + 1);
         next.release(now(SECOND * 31)).await;
     }
+}
+
+#[tokio::test]
+async fn a_new_configuration_goes_on_with_the_lease_unless_it_asks_for_another_one() {
+    let account = Account::generate();
+    let relay = relay(&account, &["l1"]).await;
+    let first = node(&relay, "n1", None, expected(&account));
+    ask(&first, Duration::ZERO).await.unwrap();
+    relay.wait_as("n2");
+    let follow = |old: &RelayProvider, secret: Option<&str>, expected: Expected| {
+        RelayProvider::following(options(&relay, "n1", secret, expected), Some(old)).unwrap()
+    };
+    let same = follow(&first, None, expected(&account));
+    assert!(same.is_due(now(SECOND)), "it asks at once");
+    assert_eq!(ask(&same, SECOND).await.unwrap().license_id.as_deref(), Some("l1"));
+    let secret = "relay-secret-of-the-test";
+    relay.sign_with(Some(secret));
+    let signed = follow(&same, Some(secret), expected(&account));
+    assert_eq!(ask(&signed, SECOND * 2).await.unwrap().license_id.as_deref(), Some("l1"));
+    assert_eq!((relay.nodes(), relay.heard()), (vec!["n1".to_owned()], vec!["PUT /v1/nodes/n1".to_owned(); 3]));
+    // What was proven for one product is not for another.
+    let other = Expected { product: Some("prod-2".to_owned()), ..expected(&account) };
+    assert_eq!(ask(&follow(&signed, Some(secret), other), SECOND * 3).await.unwrap().state, LicenseState::None);
+    assert_eq!(relay.nodes(), ["n2"]);
 }
 
 #[tokio::test]
