@@ -12,6 +12,7 @@ use std::{
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::upstream::RawUpstream;
 
@@ -19,6 +20,8 @@ use crate::upstream::RawUpstream;
 pub struct Relay {
     server: RawUpstream,
     state: Arc<Mutex<State>>,
+    /// Method of the requests whose answers do not leave.
+    held_back: watch::Sender<Option<&'static str>>,
 }
 
 /// Its clock: seconds since the Unix epoch.
@@ -57,17 +60,22 @@ impl Relay {
         };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
+        let (held_back, holding) = watch::channel(None);
         let server = RawUpstream::with(move |mut conversation| {
-            let state = Arc::clone(&shared);
+            let (state, mut holding) = (Arc::clone(&shared), holding.clone());
             async move {
                 while let Some(request) = conversation.request().await {
                     let answer = state.lock().unwrap().answer(&request);
+                    let may_leave = |held: &Option<&str>| held.is_none_or(|method| !request.starts_with(method));
+                    if holding.wait_for(may_leave).await.is_err() {
+                        return;
+                    }
                     conversation.say(answer).await;
                 }
             }
         })
         .await;
-        Self { server, state }
+        Self { server, state, held_back }
     }
 
     /// Its address.
@@ -83,6 +91,11 @@ impl Relay {
     /// Extends leases, or answers 409 to whoever has one.
     pub fn extend(&self, extends: bool) {
         self.state.lock().unwrap().extends = extends;
+    }
+
+    /// Does what requests of this method want, and does not answer them until it is told [`None`].
+    pub fn hold_back(&self, method: Option<&'static str>) {
+        self.held_back.send_replace(method);
     }
 
     /// Lets a node wait for a license: it claims the next one that is given back or taken back at that moment.

@@ -22,6 +22,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Method, StatusCode};
 use reqwest::Client;
 use serde::Deserialize;
+use tokio::sync::Mutex as Turn;
 use url::Url;
 
 use super::{
@@ -77,6 +78,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Lease {
     state: Mutex<State>,
+    /// Held by whoever talks to the relay: one that meets the half-done claim of another would give it back.
+    turn: Arc<Turn<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +174,7 @@ impl RelayProvider {
     /// Gives the lease back, if there is one; tells whether there was. Nothing is tried twice: a relay that does not
     /// hear of it takes the lease back when it ends.
     pub async fn release(&self, now: Now) -> bool {
+        let _turn = self.0.lease.turn.lock().await;
         let had_one = std::mem::take(&mut *self.0.state()).paper.is_some();
         if had_one && let Err(fault) = self.0.send(Method::DELETE, now).await {
             tracing::debug!(%fault, "the lease of a license ends by itself");
@@ -330,7 +334,17 @@ impl LicenseProvider for RelayProvider {
 
     fn ask(&self, question: Question, now: Now) -> Answering {
         let inner = Arc::clone(&self.0);
-        async move { inner.answer(now, question.judged_at).await }.boxed()
+        async move {
+            let turn = Arc::clone(&inner.lease.turn).lock_owned().await;
+            // Whoever asks may lose patience, and must not leave the lease given back and not claimed again.
+            let asked = tokio::spawn(async move {
+                let answered = inner.answer(now, question.judged_at).await;
+                drop(turn);
+                answered
+            });
+            asked.await.unwrap_or_else(|error| Err(fault(FaultKind::Unavailable, error.to_string())))
+        }
+        .boxed()
     }
 
     fn is_per_user(&self) -> bool {

@@ -24,6 +24,16 @@ fn node(relay: &Relay, name: &str, secret: Option<&str>, expected: Expected) -> 
     RelayProvider::new(options(relay, name, secret, expected)).unwrap()
 }
 
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("did not come to pass: {what}");
+}
+
 #[tokio::test]
 async fn a_lease_is_claimed_extended_before_it_ends_and_given_back() {
     let account = Account::generate();
@@ -86,6 +96,26 @@ async fn a_new_configuration_goes_on_with_the_lease_unless_it_asks_for_another_o
     let other = Expected { product: Some("prod-2".to_owned()), ..expected(&account) };
     assert_eq!(ask(&follow(&signed, Some(secret), other), SECOND * 3).await.unwrap().state, LicenseState::None);
     assert_eq!(relay.nodes(), ["n2"]);
+}
+
+#[tokio::test]
+async fn a_claim_is_brought_to_its_end_although_whoever_asked_has_lost_patience() {
+    let account = Account::generate();
+    let relay = relay(&account, &["l1"]).await;
+    ask(&node(&relay, "n1", None, expected(&account)), Duration::ZERO).await.unwrap();
+    let next = node(&relay, "n1", None, expected(&account));
+    relay.hold_back(Some("DELETE"));
+    let asking = tokio::spawn({
+        let next = next.clone();
+        async move { ask(&next, SECOND).await }
+    });
+    until("the lease is given back", || relay.heard().len() == 3 && relay.nodes().is_empty()).await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    relay.hold_back(None);
+    until("it is claimed again", || relay.nodes() == ["n1"]).await;
+    assert_eq!(ask(&next, SECOND * 2).await.unwrap().license_id.as_deref(), Some("l1"));
+    assert_eq!(relay.heard().len(), 5, "the next question found it claimed: {:?}", relay.heard());
 }
 
 #[tokio::test]
