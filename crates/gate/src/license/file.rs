@@ -257,8 +257,9 @@ impl Inner {
 
     /// Reads what lies there and says what counts; blocks.
     fn answer(&self, now: Timestamp) -> Result<Observation, ProviderFault> {
-        let seen = look(&self.path);
+        // Looked at by one after the other: an older listing that came last would take back what a newer one brought.
         let mut state = self.state();
+        let seen = look(&self.path);
         if state.seen.as_ref() != Some(&seen) {
             let place = judge(&seen, &self.expected, now);
             self.take(&mut state, place, seen);
@@ -346,5 +347,58 @@ impl LicenseProvider for FileProvider {
 
     fn is_per_user(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread, time::Duration};
+
+    use doorward_core::keygen::{AccountKeys, Scheme};
+    use doorward_testkit::paper::{Account, Paper as Written};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    /// The letter for what a thread does; `S`: it waits.
+    fn doing(thread: &Path) -> Option<char> {
+        let about = fs::read_to_string(thread.join("stat")).unwrap();
+        about.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    }
+
+    #[test]
+    fn whoever_waits_for_their_turn_sees_what_was_put_there_meanwhile() {
+        let account = Account::generate();
+        let expected = Expected {
+            keys: AccountKeys::parse(&[account.public_key()]).unwrap(),
+            scheme: Scheme::Ed25519Sign,
+            account: None,
+            product: None,
+            license_key: None,
+            fingerprint: None,
+            max_age: Duration::from_hours(24),
+        };
+        let (folder, news) = (tempfile::tempdir().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let (path, heard) = (folder.path().join("license.lic"), Arc::clone(&news));
+        let listener = FileListener::new(move |news| heard.lock().unwrap().push(news));
+        let provider = FileProvider::new(path.clone(), expected, listener);
+
+        let turn = provider.0.state();
+        let (inner, (sender, threads)) = (Arc::clone(&provider.0), mpsc::channel());
+        let asking = thread::spawn(move || {
+            sender.send(Path::new("/proc").join(fs::read_link("/proc/thread-self").unwrap())).unwrap();
+            inner.answer(NOW)
+        });
+        let thread = threads.recv().unwrap();
+        while doing(&thread) != Some('S') {
+            thread::yield_now();
+        }
+        fs::write(&path, account.file(&Written::new("l1", NOW.as_millis()))).unwrap();
+        drop(turn);
+        let answer = asking.join().unwrap();
+        assert_eq!(answer.map(|said| said.license_id), Ok(Some("l1".to_owned())));
+        let heard = news.lock().unwrap();
+        assert!(matches!(&heard[..], [FileNews::Taken { .. }]), "{heard:?}");
     }
 }
