@@ -59,7 +59,7 @@ fn provider(
     Ok(match config.license.provider {
         Provider::None => None,
         Provider::Keygen => Some(Arc::new(keygen(&config.license, &host.clock)?)),
-        Provider::Jwt => Some(Arc::new(jwt(&config.license, issuers)?)),
+        Provider::Jwt => Some(Arc::new(jwt(&config.license, issuers, &host.clock)?)),
         // Made before: a job looks after it besides.
         Provider::File => local.map(LocalLicense::provider),
     })
@@ -79,7 +79,7 @@ pub(crate) fn directory(
     }
     Ok(match config.license.provider {
         Provider::Keygen => Some(Arc::new(keygen(&config.license, &host.clock)?)),
-        Provider::Jwt => Some(Arc::new(jwt(&config.license, issuers)?)),
+        Provider::Jwt => Some(Arc::new(jwt(&config.license, issuers, &host.clock)?)),
         Provider::File | Provider::None => None,
     })
 }
@@ -102,7 +102,7 @@ pub(crate) fn keygen(license: &License, clock: &Clock) -> Result<KeygenProvider,
 ///
 /// # Errors
 /// What no HTTP client can be made of.
-pub(crate) fn jwt(license: &License, issuers: &Issuers) -> Result<JwtProvider, anyhow::Error> {
+pub(crate) fn jwt(license: &License, issuers: &Issuers, clock: &Clock) -> Result<JwtProvider, anyhow::Error> {
     let config = JwtConfig {
         endpoint: endpoint(license)?,
         account: needed(license.account.as_ref(), "account")?.clone(),
@@ -111,7 +111,7 @@ pub(crate) fn jwt(license: &License, issuers: &Issuers) -> Result<JwtProvider, a
         end_claim: license.end_claim.clone(),
         issuers: issuers.clone(),
     };
-    Ok(JwtProvider::new(config)?)
+    Ok(JwtProvider::new(config, clock.clone())?)
 }
 
 fn endpoint(license: &License) -> Result<Endpoint, anyhow::Error> {

@@ -41,7 +41,7 @@ impl Provider {
                 let issuers = config.issuers.iter().map(config::Issuer::to_gate).collect();
                 let issuers = Issuers::new(issuers, clock, None).map_err(|error| Failure::Wrong(error.to_string()))?;
                 issuers.start();
-                Ok(Self::Jwt(license::jwt(&config.license, &issuers).map_err(wrong)?, clock.clone()))
+                Ok(Self::Jwt(license::jwt(&config.license, &issuers, clock).map_err(wrong)?, clock.clone()))
             }
             config::Provider::File | config::Provider::None => Err(Failure::Wrong(format!(
                 "license.provider is neither `keygen` nor `jwt`, so nobody can be asked; {instead}"

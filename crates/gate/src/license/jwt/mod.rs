@@ -36,7 +36,7 @@ use super::{
     provider::{ASK_TIMEOUT, Answering, LicenseProvider, ProviderFault, Question},
     trouble::Trouble,
 };
-use crate::issuer::Issuers;
+use crate::{clock::Clock, issuer::Issuers};
 
 /// A hub.
 #[derive(Clone, Debug)]
@@ -66,17 +66,18 @@ struct Inner {
     issuer: String,
     end_claim: String,
     issuers: Issuers,
+    clock: Clock,
 }
 
 impl JwtProvider {
-    /// Sets it up. Nothing is asked.
+    /// Sets it up. Nothing is asked. Tokens are judged by `clock`.
     ///
     /// # Errors
     /// Misconfiguration.
-    pub fn new(config: JwtConfig) -> Result<Self, ConnectionError> {
+    pub fn new(config: JwtConfig, clock: Clock) -> Result<Self, ConnectionError> {
         let JwtConfig { endpoint, account, product, issuer, end_claim, issuers } = config;
         let connection = Connection::new(&endpoint)?;
-        Ok(Self(Arc::new(Inner { connection, account, product, issuer, end_claim, issuers })))
+        Ok(Self(Arc::new(Inner { connection, account, product, issuer, end_claim, issuers, clock })))
     }
 
     /// The user with this mail address.
@@ -157,8 +158,9 @@ impl Inner {
         let observation = match Answer::read(reply.text())? {
             Answer::Refused(observation) => observation,
             Answer::Token(token) => {
-                // Bounded by the issuer's own limits too, and its fetches are shared with everybody.
-                let verdict = self.issuers.verify(&token, now).wait().await;
+                // Bounded by the issuer's own limits too, and its fetches are shared with everybody. The token may have been
+                // made after the question, so it is judged when it is here.
+                let verdict = self.issuers.verify(&token, self.clock.now()).wait().await;
                 let product = self.product.as_deref();
                 let said = Said::read(&token, verdict, &self.issuer, product, &self.end_claim)?;
                 // What belongs to nobody in particular has no subject to compare.

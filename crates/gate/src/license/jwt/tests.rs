@@ -51,9 +51,14 @@ fn policy(issuer: &Issuer) -> TokenPolicy {
 impl Stage {
     /// `source` says where the keys come from.
     async fn with(source: impl FnOnce(&Issuer) -> KeySource) -> Self {
+        Self::tolerating(Duration::from_secs(30), source).await
+    }
+
+    /// Where clocks may be so far apart.
+    async fn tolerating(clock_tolerance: Duration, source: impl FnOnce(&Issuer) -> KeySource) -> Self {
         let clock = Clock::manual(Timestamp::from_secs(NOW));
         let issuer = Arc::new(Issuer::start().await);
-        let mut config = IssuerConfig::new("hub", policy(&issuer), source(&issuer));
+        let mut config = IssuerConfig::new("hub", TokenPolicy { clock_tolerance, ..policy(&issuer) }, source(&issuer));
         config.fetch_timeout = Duration::from_secs(1);
         let issuers = Issuers::new(vec![config], &clock, None).unwrap();
         issuers.start();
@@ -61,14 +66,15 @@ impl Stage {
         let hub = LicenseServer::start(move || theirs.now().wall.as_millis()).await;
         let endpoint =
             Endpoint { url: hub.url().parse().unwrap(), host: None, token: Secret::new(PRODUCT_TOKEN.to_owned()) };
-        let provider = JwtProvider::new(JwtConfig {
+        let config = JwtConfig {
             endpoint,
             account: ACCOUNT.to_owned(),
             product: Some(PRODUCT.to_owned()),
             issuer: "hub".to_owned(),
             end_claim: END.to_owned(),
             issuers,
-        });
+        };
+        let provider = JwtProvider::new(config, clock.clone());
         let ann = hub.user("ann@example.com");
         let license = hub.license(&ann);
         Self { clock, issuer, hub, provider: provider.unwrap(), ann, license }
@@ -187,15 +193,15 @@ async fn where_the_configuration_says_so_the_license_ends_with_the_token() {
     let inner = &stage.provider.0;
     let endpoint =
         Endpoint { url: stage.hub.url().parse().unwrap(), host: None, token: Secret::new(PRODUCT_TOKEN.to_owned()) };
-    let provider = JwtProvider::new(JwtConfig {
+    let config = JwtConfig {
         endpoint,
         account: ACCOUNT.to_owned(),
         product: None,
         issuer: "hub".to_owned(),
         end_claim: "exp".to_owned(),
         issuers: inner.issuers.clone(),
-    });
-    stage.provider = provider.unwrap();
+    };
+    stage.provider = JwtProvider::new(config, stage.clock.clone()).unwrap();
     stage.mint(json!({ END: NOW + 86_400 }));
     assert_eq!(stage.ask().await.unwrap().expires_at, Some(Timestamp::from_secs(NOW + 3600)));
 }
@@ -268,6 +274,36 @@ async fn a_token_that_proves_nothing_is_a_fault() {
     stage.issuer.rotate(Rotation::SameId);
     let fault = stage.ask().await.unwrap_err();
     assert_eq!((fault.kind, fault.note.contains("token_bad_signature")), (FaultKind::Untrusted, true), "{fault}");
+}
+
+#[tokio::test]
+async fn a_token_that_was_made_while_the_hub_was_asked_is_believed_without_any_tolerance() {
+    let stage = Stage::tolerating(Duration::ZERO, |issuer| {
+        KeySource::Inline(JwkSet::parse(issuer.key_set().to_string().as_bytes()).unwrap())
+    })
+    .await;
+    let (issuer, clock) = (Arc::clone(&stage.issuer), stage.clock.clone());
+    stage.hub.be_hub(move |_, owner| {
+        clock.advance(Duration::from_secs(2));
+        let now = clock.now().wall.as_secs();
+        let claims = json!({
+            "iss": issuer.url(), "aud": PRODUCT, "sub": owner?.id, "iat": now, "nbf": now, "exp": now + 3600,
+        });
+        Some(issuer.mint_with(&json!({"typ": "JWT"}), &claims))
+    });
+    let said = stage.ask().await.unwrap();
+    assert_eq!((said.state, said.observed_at), (S::Active, Timestamp::from_secs(NOW + 2)));
+    // What bears our own stamp still says when it was asked for.
+    stage.hub.be_hub({
+        let (issuer, clock) = (Arc::clone(&stage.issuer), stage.clock.clone());
+        move |_, owner| {
+            clock.advance(Duration::from_secs(2));
+            let claims = json!({"iss": issuer.url(), "aud": PRODUCT, "sub": owner?.id, "exp": NOW + 4});
+            Some(issuer.mint_with(&json!({"typ": "JWT"}), &claims))
+        }
+    });
+    let said = stage.ask().await.unwrap();
+    assert_eq!((said.state, said.observed_at), (S::Expired, Timestamp::from_secs(NOW + 2)));
 }
 
 #[tokio::test]
@@ -349,14 +385,15 @@ async fn a_mail_address_is_that_of_the_user_who_has_it() {
     other.user("ann@example.com");
     let endpoint =
         Endpoint { url: other.url().parse().unwrap(), host: None, token: Secret::new(PRODUCT_TOKEN.to_owned()) };
-    let provider = JwtProvider::new(JwtConfig {
+    let config = JwtConfig {
         endpoint,
         account: ACCOUNT.to_owned(),
         product: None,
         issuer: "hub".to_owned(),
         end_claim: END.to_owned(),
         issuers: stage.provider.0.issuers.clone(),
-    });
+    };
+    let provider = JwtProvider::new(config, stage.clock.clone());
     assert_eq!(provider.unwrap().find_user(&email("bob@example.com")).await, Ok(None));
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn jwt(config: &Config, clock: &Clock) -> Finding {
     let name = name(config);
     let issuers = Issuers::new(config.issuers.iter().map(Issuer::to_gate).collect(), clock, None);
     let provider =
-        match issuers.map_err(anyhow::Error::from).and_then(|issuers| license::jwt(&config.license, &issuers)) {
+        match issuers.map_err(anyhow::Error::from).and_then(|issuers| license::jwt(&config.license, &issuers, clock)) {
             Ok(provider) => provider,
             Err(error) => return unusable(name, &error),
         };
