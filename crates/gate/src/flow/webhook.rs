@@ -3,6 +3,8 @@
 //! Two kinds, and what they say counts differently. A hub's webhook, under a shared secret, says what the state *is*:
 //! it is an observation with the time at which it was signed. Keygen's says that something *happened*, in any order
 //! and as old as the event: it is a hint, noted in the store before it is acknowledged, and then the provider is asked.
+//! What a hub's leaves open is noted in the same way before it counts: whoever sent it may hang up at any moment, and does
+//! not send it again once it was taken.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -109,6 +111,13 @@ impl LicenseWebhooks {
         let known = self.0.gate.store().license(holder).await?.map(|row| row.known);
         let said = Said::of(&event, known.as_ref(), at, now.wall);
         let id = event.id.as_ref().map_or_else(|| format!("hub/{}", hash(at, body)), |id| format!("hub:{id}"));
+        // When it ends and what it allows is more than the webhook says; and a clock that is wrong may take an old one for
+        // one of now.
+        licenses.judged_at().await?;
+        let leaves_open = said.is_partial || licenses.time().is_behind();
+        if leaves_open {
+            self.0.gate.store().note_license_hint(format!("ask/{id}"), vec![holder], now.wall).await?;
+        }
         let mark = LicenseEventMark { id: Some(id), seq: event.seq };
         match licenses.observe(holder, said.observation, Some(mark)).await? {
             Applied::Repeated => return Ok(Taken::Noop("repeated")),
@@ -121,9 +130,7 @@ impl LicenseWebhooks {
             }
             Applied::Confirmed | Applied::Changed { .. } => {}
         }
-        if said.is_partial || licenses.time().is_behind() {
-            // When it ends and what it allows is more than the webhook says; and a clock that is wrong may have taken
-            // an old one for one of now.
+        if leaves_open {
             self.ask(&licenses, [holder], now.wall);
         }
         Ok(Taken::Done)

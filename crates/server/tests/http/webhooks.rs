@@ -7,6 +7,7 @@ use std::{
     fs,
     path::Path,
     sync::{Arc, Mutex},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -22,7 +23,9 @@ use doorward_gate::license::{Answering, FaultKind, LicenseProvider, ProviderFaul
 use doorward_store::LicenseRow;
 use doorward_testkit::wire::Answer;
 use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     door::until,
@@ -295,6 +298,59 @@ async fn what_was_signed_before_or_came_before_changes_nothing_with_or_without_a
     }
     let row = known(&world, &user).await.unwrap().known.observation;
     assert_eq!((row.state, row.expires_at), (LicenseState::Active, active("lic_1").expires_at));
+}
+
+/// Tells when a future wants to be polled.
+#[derive(Default)]
+struct Woken(Notify);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+/// Hands over an event about `user` and hangs up once it counts, as the server does with a request whose client is gone.
+/// Tells whether it did: where the store answers faster than it is asked, the event is taken to its end.
+async fn cut_off(world: &World, user: &User, request: &Request) -> bool {
+    let field = |(name, value): &(String, Vec<u8>)| {
+        (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap())
+    };
+    let headers: HeaderMap = request.headers.iter().map(field).collect();
+    let client = "203.0.113.7".parse().unwrap();
+    let mut taking = Box::pin(world.server().webhooks.hub(&headers, &request.body, client, world.clock.now()));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    // One answer of the store after the other, until the one that says that it counts.
+    while state(world, user).await.is_none() {
+        if taking.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            return false;
+        }
+        woken.0.notified().await;
+    }
+    true
+}
+
+#[tokio::test]
+async fn what_a_hub_leaves_open_is_noted_before_it_counts_so_that_hanging_up_loses_nothing() {
+    let provider = Arc::new(Told::default());
+    let world = world(&[SECRET], &provider).await;
+    for number in 0..100 {
+        let subject = format!("s{number}");
+        let user = linked(&world, &format!("user{number}@example.com"), &subject).await;
+        let event = json!({ "subject": subject, "license_status": "ACTIVE", "id": format!("e{number}") });
+        let request = signed(NOW, &event);
+        if !cut_off(&world, &user, &request).await {
+            continue;
+        }
+        let row = known(&world, &user).await.unwrap().known.observation;
+        assert_eq!((row.state, row.expires_at), (LicenseState::Active, None));
+        assert_eq!(body(&send(&world, request).await), json!({ "ok": true, "noop": "repeated" }));
+        let noted = world.store().license_hints(Timestamp::from_secs(NOW), 1000).await.unwrap();
+        assert!(noted.iter().any(|(holder, _)| *holder == Holder::User(user.id)), "somebody has to ask for its end");
+        return;
+    }
+    panic!("nobody could hang up in time");
 }
 
 #[tokio::test]
