@@ -198,6 +198,16 @@ fn at(statement: &Statement, error: &Error) -> DbError {
     }
 }
 
+/// Whether the server says of a COMMIT that nothing was changed: by a deferred constraint (class 23) or a conflict
+/// (class 40, but for 40003). Whatever else comes in place of an answer may come after the change was made: the end of the
+/// connection by an administrator (57P01), or a pooler whose server went away (08P01).
+pub(super) fn is_rolled_back(error: &Error) -> bool {
+    error
+        .as_db_error()
+        .map(|db| db.code().code())
+        .is_some_and(|code| code.starts_with("23") || code.starts_with("40") && code != "40003")
+}
+
 /// Puts an engine's error into one of our kinds. The server's detail stays out: it repeats values.
 pub(super) fn failed(error: &Error) -> DbError {
     let Some(db) = error.as_db_error() else {

@@ -24,7 +24,7 @@ use tokio::{
 
 use self::{
     connect::Target,
-    connection::{Connection, PgSql, failed},
+    connection::{Connection, PgSql, failed, is_rolled_back},
 };
 use crate::{
     Readiness, StoreConfigError, StoreOptions,
@@ -201,8 +201,7 @@ impl Lane {
         match done {
             Ok((out, true)) => match client.batch_execute("COMMIT").await {
                 Ok(()) => Ok(out),
-                // A deferred constraint or a conflict: the server says that it rolled back. Anything else is doubt.
-                Err(error) if error.as_db_error().is_some() => {
+                Err(error) if is_rolled_back(&error) => {
                     self.chain = before;
                     Err(failed(&error))
                 }
