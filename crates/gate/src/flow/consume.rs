@@ -16,6 +16,7 @@ use doorward_store::Consume;
 
 use super::{
     directory::PATIENCE,
+    doubt,
     sign_in::{Inner, SignedIn},
 };
 
@@ -88,7 +89,8 @@ impl Inner {
             effects = mismatch();
         }
         let session = plan.session.clone();
-        let mut outcome = self.store.consume_link(plan.clone(), effects).await?;
+        let said = self.store.consume_link(plan.clone(), effects).await;
+        let mut outcome = doubt::settled(&self.store, &session.hash, said, |_| Consume::Consumed).await?;
         if outcome == Consume::SubjectTaken {
             // The candidate matched and is somebody else's already: a conflict like the other.
             plan.promote = Some(Promotion::Mismatch);

@@ -16,7 +16,7 @@ use doorward_core::{
 };
 use doorward_store::{ClaimAdmin, Store, StoreError};
 
-use super::sign_in::SignedIn;
+use super::{doubt, sign_in::SignedIn};
 use crate::clock::Clock;
 
 /// How long the address works.
@@ -108,7 +108,8 @@ pub async fn claim(store: &Store, clock: &Clock, input: ClaimInput, now: Now) ->
         };
         let (plan, effects) = one_time::plan_claim(hash, &claimant, new, now.wall)?;
         let session = plan.session.clone();
-        match store.claim_first_admin(plan, effects).await? {
+        let said = store.claim_first_admin(plan, effects).await;
+        match doubt::settled(store, &session.hash, said, ClaimAdmin::Claimed).await? {
             ClaimAdmin::Claimed(admin) => {
                 tracing::info!(user = %admin.id, session = %session.id, "the first administrator was claimed");
                 return Ok(SignedIn { token, session, return_to: input.return_to, known: None });

@@ -3,6 +3,7 @@
 mod code;
 mod consume;
 mod directory;
+mod doubt;
 pub mod email_change;
 pub mod first_admin;
 mod link_queue;

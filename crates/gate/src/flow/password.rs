@@ -24,7 +24,7 @@ use doorward_core::{
 };
 use doorward_store::{Begin, BeginSession, Store, StoreError};
 
-use super::sign_in::SignedIn;
+use super::{doubt, sign_in::SignedIn};
 use crate::{
     clock::Clock,
     passwords::Passwords,
@@ -197,7 +197,8 @@ impl Inner {
                 replaces,
                 rests_on: Some((STATE.to_owned(), version)),
             };
-            match self.store.begin_session(plan, effects.clone()).await? {
+            let said = self.store.begin_session(plan, effects.clone()).await;
+            match doubt::settled(&self.store, &session.hash, said, |_| Begin::Began).await? {
                 Begin::Began => {
                     tracing::info!(user = %user.id, session = %session.id, "signed in by a password");
                     return Ok(SignedIn { token, session, return_to, known: None });

@@ -277,6 +277,40 @@ async fn a_database_that_takes_a_link_and_cannot_say_so_gets_no_second_one() {
 }
 
 #[tokio::test]
+async fn who_signs_in_is_signed_in_also_where_the_database_could_not_say_that_it_was_done() {
+    let Some(sink) = MailSink::start().await else { return };
+    let Some(server) = postgres::own(Fsync::Off) else { return };
+    let app = EchoApp::start().await;
+    let one = Installation::with(&rest(&postgres_store(&server.database()), &sink, &app));
+    let _process = one.serve_ready().await;
+    one.ok(&["users", "add", ADA]).await;
+    let (login, token) = link(&one, &sink).await;
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    until("commits wait for a replica", PATIENCE, async || {
+        (server.sql("postgres", "SHOW synchronous_standby_names") == "nobody").then_some(())
+    })
+    .await;
+    // The commit is made, and its connection ends before it can say so.
+    let ends = async {
+        loop {
+            let ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            server.sql("postgres", ended);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = one.post("/auth/login/callback", &login, &token) => answer,
+        () = ends => unreachable!(),
+    };
+    assert_eq!(answer.status, 200, "{answer:?}");
+    server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    let session = format!("Cookie: {}\r\n", cookie(&answer, "doorward_sid"));
+    until("the session is good", PATIENCE, async || (one.get("/x", &session).await.status == 200).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_link_of_a_restored_database_works_once_more_until_its_key_is_rotated_away() {
     let Some(sink) = MailSink::start().await else { return };
     let app = EchoApp::start().await;
