@@ -91,7 +91,7 @@ impl LocalLicense {
                 }
                 let looked = file.clone();
                 let changed = tokio::task::spawn_blocking(move || looked.has_changed()).await;
-                if !changed.unwrap_or(false) {
+                if !changed.unwrap_or(false) && !file.is_to_be_compared() {
                     return;
                 }
                 // Not as a question: one that failed before must not make the new file wait.
@@ -104,7 +104,7 @@ impl LocalLicense {
                             file.passed_over(&observation, &row.known.observation);
                         }
                     }
-                    Ok(_) => {}
+                    Ok(_) => file.compared(&observation),
                     Err(error) => tracing::debug!(%error, "the license file waits for the store"),
                 }
             }

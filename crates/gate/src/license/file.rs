@@ -89,6 +89,8 @@ struct State {
     problem: Option<String>,
     /// A genuine one lies there that is older than what is known.
     is_older: bool,
+    /// What is in use was compared with what is known.
+    is_compared: bool,
 }
 
 /// A file as far as it can be told without reading it.
@@ -217,6 +219,20 @@ impl FileProvider {
         self.0.state().seen.as_ref() != Some(&seen)
     }
 
+    /// Whether nobody has said yet how what is in use compares with what is known: a question may have read it, and does
+    /// not say.
+    pub fn is_to_be_compared(&self) -> bool {
+        let state = self.0.state();
+        state.held.is_some() && !state.is_compared
+    }
+
+    /// Takes note that `read`, which was read here, is not older than what is known. What was read since then is still to be
+    /// compared.
+    pub fn compared(&self, read: &Observation) {
+        let mut state = self.0.state();
+        state.is_compared = state.held.as_ref().is_some_and(|(paper, _)| paper.observation == *read);
+    }
+
     /// Takes note that `read`, which was read here, is older than `known`, which the store holds: it is not in use, and
     /// that is told. What was read since then stays.
     pub fn passed_over(&self, read: &Observation, known: &Observation) {
@@ -292,6 +308,7 @@ impl Inner {
                 let ends_at = paper.ends_at;
                 tracing::info!(file = name, license = license_id, "took the license file");
                 state.held = Some((paper, name.clone()));
+                state.is_compared = false;
                 (self.listener.0)(FileNews::Taken { file: name, license_id, ends_at });
             }
         }

@@ -187,6 +187,11 @@ async fn a_newer_file_that_was_read_while_an_older_one_was_compared_stays_in_use
     place.provider.passed_over(&older, &known);
     assert_eq!(place.id().await, Ok(Some("l2".to_owned())));
     assert!(!place.provider.is_passed_over() && place.heard().is_empty());
+    // It is compared in its turn.
+    place.provider.compared(&older);
+    assert!(place.provider.is_to_be_compared() && !place.provider.has_changed());
+    place.provider.compared(&ask(&place.provider, Duration::ZERO).await.unwrap());
+    assert!(!place.provider.is_to_be_compared());
 }
 
 #[tokio::test]

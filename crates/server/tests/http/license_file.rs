@@ -3,9 +3,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use doorward_core::{
-    license::{Holder, LicenseState},
+    license::{Holder, LicenseState, Observation},
     time::Timestamp,
 };
+use doorward_gate::license::{Applied, RefreshError};
 use doorward_testkit::{
     paper::{Account, Paper},
     relay::Relay,
@@ -133,6 +134,32 @@ async fn a_license_ends_and_reading_goes_on_for_the_grace_that_the_profile_names
     let token = ada.cookie("__Host-doorward_csrf").unwrap().to_owned();
     let post = crate::world::Request::new("POST", "/x").with("X-CSRF-Token", token);
     assert_eq!(outcome(&ada.ask(post).await), (402, Some("license_expired_grace")));
+}
+
+#[tokio::test]
+async fn a_file_that_a_question_read_first_and_that_is_older_than_what_is_known_is_told_of() {
+    let account = Account::generate();
+    let world = world(&account, "path = \"license.lic\"").await;
+    let path = world.folder().join("license.lic");
+    put(&path, &account.file(&paper("lic-1", 9)));
+    let metrics = || world.server().metrics.render();
+    until("the license is known", || metrics().contains("doorward_licenses{state=\"active\"} 1")).await;
+    let licenses = world.gate().licenses().unwrap();
+    let known = world.store().license(Holder::Installation).await.unwrap().unwrap().known.observation;
+    let newer = Observation { observed_at: Timestamp::from_millis(NOW * 1000 - DAY), ..known };
+    licenses.observe(Holder::Installation, newer, None).await.unwrap();
+    // Newer than the one in use, and read before the place is looked at the next time; unless that is just now.
+    put(&path, &account.file(&paper("lic-1", 3)));
+    let read = licenses.refresh(Holder::Installation).await;
+    assert!(matches!(read, Ok(Applied::Older) | Err(RefreshError::Provider(_))), "{read:?}");
+    for _ in 0..2000 {
+        let refused = events(&world, "license.file_refused").await;
+        if refused.iter().any(|event| event["why"].as_str().unwrap().contains("it was issued before the one in use")) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("whoever put it there hears nothing");
 }
 
 #[tokio::test]
