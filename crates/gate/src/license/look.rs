@@ -1,6 +1,6 @@
 //! Whose license counts, and what a request makes of what is known of it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use doorward_core::{
     decision::Denial,
@@ -13,7 +13,7 @@ use doorward_core::{
 use doorward_store::StoreError;
 
 use super::{
-    Desk, Licenses, WAIT,
+    Desk, Licenses, WAIT_STEP, WAIT_STEPS,
     ask::{Cause, Landing, landed},
     held::Entry,
 };
@@ -152,6 +152,17 @@ impl Desk {
     }
 }
 
+/// Waits for `answer` for a second of this process's own time at most.
+async fn for_a_second<T>(answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    for _ in 0..WAIT_STEPS {
+        if let Ok(answer) = tokio::time::timeout(WAIT_STEP, &mut answer).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
 impl Gate {
     /// The time by which licenses are judged.
     pub(crate) fn license_time(&self, now: Now) -> LicenseTime {
@@ -239,13 +250,13 @@ impl Licenses {
             }
         };
         let Some(landing) = landing else { return Ok(look) };
-        match tokio::time::timeout(WAIT, landed(landing)).await {
-            Ok(Ok(_)) => match self.desk.held.entry(holder) {
+        match for_a_second(landed(landing)).await {
+            Some(Ok(_)) => match self.desk.held.entry(holder) {
                 Some(entry) => Ok(Look { holder: Some(holder), entry: Some(entry) }),
                 None => Ok(Look { holder: Some(holder), entry: Some(self.read_entry(holder).await?) }),
             },
             // No answer, or none in time: what is known decides.
-            Ok(Err(_)) | Err(_) => Ok(look),
+            Some(Err(_)) | None => Ok(look),
         }
     }
 
