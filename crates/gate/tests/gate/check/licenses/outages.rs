@@ -1,10 +1,12 @@
 //! A provider that is slow, down, not to be believed, or back again.
 
-use doorward_core::reason::Reason;
+use doorward_core::{effects::Effects, reason::Reason};
 use doorward_gate::{
+    external::{Asked as Answer, BlockedSubjects},
     gate::Checked,
     license::{BreakerState, RefreshError},
 };
+use tokio::sync::watch;
 
 use super::*;
 
@@ -58,6 +60,56 @@ async fn settled(condition: impl Fn() -> bool) {
         tokio::task::yield_now().await;
     }
     panic!("it does not come to pass");
+}
+
+/// A set in which nobody is, that answers when it may.
+#[derive(Debug)]
+struct Slow {
+    may_answer: watch::Receiver<bool>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl BlockedSubjects for Slow {
+    fn contains(&self, _: Arc<str>) -> Answer {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut may_answer = self.may_answer.clone();
+        Box::pin(async move {
+            let answered = may_answer.wait_for(|may| *may).await;
+            answered.map(|_| false).map_err(|error| error.to_string())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_license_that_was_looked_up_before_a_suspension_admits_nobody_once_the_log_was_waited_for() {
+    let world = World::new().await;
+    let ada = world.licensee(LicenseState::Active).await;
+    world.house.store.link_subject(ada.user.id, "kg-ada".to_owned(), Effects::default()).await.unwrap();
+    let ((answer, may_answer), asked) = (watch::channel(false), Arc::new(AtomicUsize::new(0)));
+    let set = Slow { may_answer, asked: Arc::clone(&asked) };
+    world.house.gate.use_blocked_subjects(Some(Box::new(set)));
+    let request = ada.post();
+    let meanwhile = async {
+        // The license was looked up, and the set is asked about its subject.
+        settled(|| asked.load(Ordering::SeqCst) == 1).await;
+        assert_eq!(world.vendor.asked(), 1);
+        world.vendor.book(ada.holder, Book::of(LicenseState::Suspended));
+        let house = &world.house;
+        let other = House::on(house.store.clone(), house.clock.clone(), vec![licensed(LicenseMode::Active)]);
+        other.gate.use_licenses(Some(parts(&world.vendor)));
+        let suspended =
+            Book::of(LicenseState::Suspended).said_at(house.clock.now().wall.plus(Duration::from_millis(1)));
+        other.gate.licenses().unwrap().observe(ada.holder, suspended, None).await.unwrap();
+        // The machine sleeps, and what was under way goes on before the log is read.
+        house.clock.advance(Duration::from_secs(3600));
+        answer.send_replace(true);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        house.gate.follow().await;
+    };
+    let (verdict, ()) = tokio::join!(world.house.ask(&request), meanwhile);
+    assert_eq!(verdict, Err(Reason::LicenseSuspended));
 }
 
 #[tokio::test(start_paused = true)]
