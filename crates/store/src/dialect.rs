@@ -33,9 +33,13 @@ pub(crate) fn statement(dialect: Dialect, text: &str) -> String {
         // `$2` would be a named parameter there, numbered by first appearance; `?2` is the second. One writer at a
         // time: nothing is locked by anybody else.
         #[cfg(feature = "sqlite")]
-        Dialect::Sqlite => text.replace('$', "?").replace("{skip_locked}", "").replace("{lock_row}", ""),
+        Dialect::Sqlite => {
+            text.replace('$', "?").replace("{skip_locked}", "").replace("{lock_row}", "").replace("{lock_key}", "")
+        }
         #[cfg(feature = "postgres")]
         Dialect::Postgres => {
+            // The key as well: rows that are to refer to it wait, and those that do already are waited for.
+            let text = text.replace("{lock_key}", "FOR UPDATE");
             text.replace("{skip_locked}", "FOR UPDATE SKIP LOCKED").replace("{lock_row}", "FOR NO KEY UPDATE")
         }
     }

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use doorward_core::id::UserId;
+use doorward_core::{
+    id::UserId,
+    user::{Origin, User},
+};
 use doorward_store::{
     CreateUser, Readiness, Store, StoreError, StoreOptions,
     conformance::{all_effects, user},
@@ -204,4 +207,36 @@ async fn a_postgresql_that_crashes_under_load_loses_nothing_that_was_acknowledge
     assert!(!failures.is_empty(), "the crash was noticed");
     let expected = |error: &StoreError| matches!(error, StoreError::Unavailable { .. } | StoreError::Timeout { .. });
     assert!(failures.iter().all(expected), "{failures:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_waits_for_an_identity_that_is_being_written_and_keeps_its_user() {
+    let Some(server) = postgres::shared() else { return };
+    let url = server.database();
+    let store = Store::open(&url, StoreOptions::new("", [1; 32])).unwrap();
+    store.wait_ready(WITHIN).await.unwrap();
+    let user = User { origin: Origin::SignUp, ..user() };
+    assert_eq!(store.create_user(user.clone(), all_effects()).await, Ok(CreateUser::Created));
+    let name = url.rsplit('/').next().unwrap().to_owned();
+    let writing = tokio::task::spawn_blocking({
+        let (name, id) = (name.clone(), user.id.to_string());
+        move || {
+            let identity = format!("INSERT INTO identities VALUES ('main', 'sub', '{id}')");
+            server.sql(&name, &format!("BEGIN; {identity}; SELECT pg_sleep(2); COMMIT"))
+        }
+    });
+    let sleeping =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let began = async {
+        while server.sql(&name, sleeping) != "1" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, began).await.expect("it is being written");
+    let later = user.created_at.plus(Duration::from_hours(48));
+    // Where the machine stands still, the purge may give up waiting; it is run again.
+    while store.purge(later, Duration::from_hours(1)).await.is_err() {}
+    writing.await.unwrap();
+    assert_eq!(store.user(user.id).await, Ok(Some(user)));
+    store.close().await;
 }
