@@ -41,6 +41,8 @@ statements! {
     END_OF_USER = "DELETE FROM sessions WHERE user_id = $1",
     END_ALL = "DELETE FROM sessions",
     END_ONE = "DELETE FROM sessions WHERE id = $1",
+    BEHIND = "SELECT hash FROM sessions WHERE hash > $1 ORDER BY hash LIMIT $2",
+    END_LISTED = "DELETE FROM sessions WHERE hash = $1",
     SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1000"),
     SESSION_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 AND id = $2"),
     SESSIONS_OF_AFTER = concat!("SELECT ", session_columns!(),
@@ -120,10 +122,25 @@ impl Store {
     /// Ends sessions and says how many there were. The effects are committed also when there were none: somebody
     /// asked for it, and caches may know a session that the store has forgotten.
     ///
+    /// All sessions of an installation may be more than one transaction can end in time. Where they are many the effects are
+    /// committed first, then the sessions go in batches, and the entries of the revocation log are made once more with
+    /// the last one: they are meant for those too that began meanwhile.
+    ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn end_sessions(&self, which: Which, effects: Effects) -> Result<u64, StoreError> {
-        self.write(EndMany { which }, effects).await
+    /// [`StoreError`]; batches that were ended before the error stay so, and so do the effects.
+    pub async fn end_sessions(&self, which: Which, mut effects: Effects) -> Result<u64, StoreError> {
+        let (mut ended, mut after, mut is_said) = (0, Vec::new(), false);
+        while matches!(which, Which::All) {
+            let hashes = self.read(Behind { after: std::mem::take(&mut after) }).await?;
+            let Some(last) = hashes.last().filter(|_| hashes.len() == BATCH) else { break };
+            after = last.as_bytes().to_vec();
+            if !std::mem::replace(&mut is_said, true) {
+                let again = Effects { revocations: effects.revocations.clone(), ..Effects::default() };
+                self.append(std::mem::replace(&mut effects, again)).await?;
+            }
+            ended += self.write(EndListed { hashes }, Effects::default()).await?;
+        }
+        Ok(ended + self.write(EndMany { which }, effects).await?)
     }
 
     /// The sessions of a user, those that began last first; [`LISTED_SESSIONS`] at most.
@@ -231,6 +248,46 @@ impl Write for EndMany {
             Which::All => sql.execute(&END_ALL, &[]).await,
             Which::One(id) => sql.execute(&END_ONE, values![id]).await,
         }
+    }
+}
+
+/// A page of sessions in the order of their hashes.
+struct Behind {
+    after: Vec<u8>,
+}
+
+impl Read for Behind {
+    type Out = Vec<TokenHash>;
+    const NAME: &'static str = "end_sessions";
+
+    fn memory(&self, tables: &Tables) -> Result<Vec<TokenHash>, DbError> {
+        let mut behind: Vec<TokenHash> =
+            tables.sessions.keys().filter(|hash| hash.as_bytes().as_slice() > self.after.as_slice()).copied().collect();
+        behind.sort_unstable();
+        behind.truncate(BATCH);
+        Ok(behind)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<TokenHash>, DbError> {
+        all(sql.rows(&BEHIND, values![self.after.as_slice(), BATCH as i64]).await?, Row::column)
+    }
+}
+
+struct EndListed {
+    hashes: Vec<TokenHash>,
+}
+
+impl Write for EndListed {
+    type Out = u64;
+    const NAME: &'static str = "end_sessions";
+
+    fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
+        Ok(self.hashes.iter().filter(|hash| tables.remove_session(hash).is_some()).count() as u64)
+    }
+
+    async fn sql(&self, sql: &mut impl Sql) -> Result<u64, DbError> {
+        let lists: Vec<[Value<'_>; 1]> = self.hashes.iter().map(|hash| [hash.into()]).collect();
+        sql.each(&END_LISTED, &lists).await
     }
 }
 

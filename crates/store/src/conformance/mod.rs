@@ -74,6 +74,7 @@ macro_rules! for_each_case {
             consuming_a_link_ends_the_session_it_replaces,
             a_session_is_found_with_its_user_and_ends_once,
             sessions_end_by_user_by_name_and_all,
+            so_many_sessions_that_one_transaction_would_not_do_end_all_the_same,
             of_many_sessions_the_newest_are_listed_and_each_is_found,
             a_touch_never_moves_back_and_never_revives,
             ending_wins_over_any_number_of_touches,

@@ -72,6 +72,22 @@ pub async fn sessions_end_by_user_by_name_and_all(a: Store, b: Store) {
     assert_eq!(traces(&a).await.0, 1, "the command is on record also when it met nobody");
 }
 
+pub async fn so_many_sessions_that_one_transaction_would_not_do_end_all_the_same(a: Store, b: Store) {
+    let user = stored_user(&a).await;
+    for _ in 0..603 {
+        stored_session(&a, &user, |_| {}).await;
+    }
+    let before = traces(&a).await;
+    assert_eq!(b.end_sessions(Which::All, all_effects()).await, Ok(603));
+    assert_eq!(a.sessions_of(user.id).await, Ok(vec![]));
+    // One row and one mail, and the revocation before and with the last of them.
+    let after = traces(&a).await;
+    let log = a.revocations_after(before.2, 10).await.unwrap();
+    assert_eq!((after.0 - before.0, after.1 - before.1, log.len()), (1, 1, 2));
+    assert_eq!(b.end_sessions(Which::All, all_effects()).await, Ok(0));
+    assert_eq!(a.revocations_after(after.2, 10).await.unwrap().len(), 1);
+}
+
 pub async fn of_many_sessions_the_newest_are_listed_and_each_is_found(a: Store, b: Store) {
     let (user, other) = (stored_user(&a).await, stored_user(&a).await);
     let begin = |store: &Store, number: u64| {
