@@ -256,6 +256,13 @@ impl Records {
         self.keys.remove(hash);
     }
 
+    /// Drops all that was read from the store.
+    pub(crate) fn clear(&self) {
+        self.sessions.clear();
+        self.keys.clear();
+        self.legacy.clear();
+    }
+
     /// Drops what `scope` voids.
     pub(crate) fn void(&self, scope: &Scope) {
         match scope {

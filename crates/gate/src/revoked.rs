@@ -69,6 +69,8 @@ struct State {
     end_of_all: Option<Duration>,
     /// The last entry that was ever applied, also where the log is read again.
     heard: i64,
+    /// The last entry applied.
+    last: Option<Revocation>,
     /// By `jti`.
     tokens: Listed,
     /// By `sub`.
@@ -99,9 +101,15 @@ impl Revoked {
         }
         if let Some(last) = entries.last() {
             state.heard = state.heard.max(last.seq);
+            state.last = Some(last.clone());
             self.seq.store(last.seq, Ordering::Release);
         }
         true
+    }
+
+    /// The last entry applied; `None` where reading begins at the start of the log.
+    pub(crate) fn last(&self) -> Option<Revocation> {
+        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner).last.clone()
     }
 
     /// Begins at the start of the log again if it could not be read for [`CUT_OFF`].
@@ -112,9 +120,20 @@ impl Revoked {
         }
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if state.anew.is_none() {
-            state.anew = Some(Box::default());
-            self.seq.store(0, Ordering::Release);
+            self.begin(&mut state);
         }
+    }
+
+    /// Begins at the start of the log again: it is not the one that was read so far, and its numbers mean something else.
+    pub(crate) fn begin_another_log(&self) {
+        let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.begin(&mut state);
+        state.heard = 0;
+    }
+
+    fn begin(&self, state: &mut State) {
+        (state.anew, state.last) = (Some(Box::default()), None);
+        self.seq.store(0, Ordering::Release);
     }
 
     /// Notes that the log ended with the entry at `end` when asked at `now`. Not to be said while more is to come:
@@ -129,7 +148,7 @@ impl Revoked {
             // These are noted as they are heard of, and are not in the log.
             anew.users = std::mem::take(&mut guard.users);
             anew.ends = std::mem::take(&mut guard.ends);
-            (anew.end_of_all, anew.heard) = (guard.end_of_all, guard.heard);
+            (anew.end_of_all, anew.heard, anew.last) = (guard.end_of_all, guard.heard, guard.last.take());
             *guard = *anew;
         }
         let millis = u64::try_from(now.mono.as_millis()).unwrap_or(u64::MAX - 1);

@@ -1,7 +1,7 @@
 //! The gate's background work: follow the revocation log, write touches in batches.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use doorward_core::{
     session::TokenHash,
     time::{Now, Timestamp},
 };
+use doorward_store::StoreError;
 use tokio::{sync::broadcast::error::RecvError, time::MissedTickBehavior};
 
 use crate::{
@@ -114,6 +115,11 @@ impl Gate {
     pub async fn follow(&self) {
         let inner = self.inner();
         inner.revoked.begin_anew_if_cut_off(self.clock().now());
+        if let Err(error) = self.recognize_log().await {
+            inner.observer.fault(Fault::RevocationTail(&error.to_string()));
+            inner.behind.failed();
+            return;
+        }
         for _ in 0..PAGES {
             // The state is as fresh as the moment the question was asked, not the answer's.
             let now = self.clock().now();
@@ -137,6 +143,32 @@ impl Gate {
             }
         }
         inner.behind.went_on();
+    }
+
+    /// Looks after the store connected again whether the log goes on where it was: behind its name may be a standby by now
+    /// that never heard of the last entries, and gives their numbers to others.
+    async fn recognize_log(&self) -> Result<(), StoreError> {
+        let inner = self.inner();
+        {
+            let mut state = inner.store_state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.has_changed().unwrap_or(false) {
+                state.mark_unchanged();
+                inner.is_log_in_doubt.store(true, Ordering::Release);
+            }
+        }
+        if !inner.is_log_in_doubt.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if let Some(last) = inner.revoked.last() {
+            let found = self.store().revocations_after(last.seq - 1, 1).await?;
+            if found.first() != Some(&last) && inner.revoked.last().as_ref() == Some(&last) {
+                // It may only have been purged; to read all again is right in either case.
+                inner.revoked.begin_another_log();
+                inner.records.clear();
+            }
+        }
+        inner.is_log_in_doubt.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Applies a page of the log, and voids what it makes out of date. The page is the last one where the time is given

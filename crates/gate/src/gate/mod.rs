@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -27,8 +27,8 @@ use doorward_core::{
     session::TokenHash,
     time::Now,
 };
-use doorward_store::Store;
-use tokio::sync::mpsc;
+use doorward_store::{Readiness, Store};
+use tokio::sync::{mpsc, watch};
 
 use self::{
     attempt::{Judge, Step},
@@ -105,6 +105,10 @@ pub(crate) struct Inner {
     /// Look-ups in vain, by client.
     unknown: Limiter<ClientNet>,
     pub(crate) revoked: Revoked,
+    /// Tells when the store was connected again.
+    pub(crate) store_state: Mutex<watch::Receiver<Readiness>>,
+    /// Whether the store was, and the log it leads to has not been recognized yet.
+    pub(crate) is_log_in_doubt: AtomicBool,
     /// Held while a page of the revocation log is applied; nothing is waited for meanwhile.
     pub(crate) applying: Mutex<()>,
     pub(crate) behind: Behind,
@@ -168,6 +172,7 @@ impl Gate {
     pub fn new(parts: GateParts) -> (Self, GateTask) {
         let (touches, touched) = mpsc::channel(TOUCH_QUEUE);
         let (revocations, _) = tokio::sync::broadcast::channel(1024);
+        let store_state = Mutex::new(parts.store.ready());
         let nobodys = CsrfKeys { current: CsrfKey::new(&Secret::new(parts.clock.random())), previous: None };
         let gate = Self(Arc::new(Inner {
             unknown: Limiter::new(UNKNOWN_CREDENTIALS.1, UNKNOWN_CLIENTS, parts.clock.clone()),
@@ -179,6 +184,8 @@ impl Gate {
             records: Records::new(parts.cache_capacity),
             revoked: Revoked::default(),
             applying: Mutex::default(),
+            store_state,
+            is_log_in_doubt: AtomicBool::new(false),
             behind: Behind::default(),
             external: ArcSwapOption::empty(),
             licenses: ArcSwapOption::empty(),

@@ -122,6 +122,20 @@ fn a_page_from_before_a_long_absence_does_not_pass_for_the_whole_log() {
 }
 
 #[test]
+fn another_log_is_read_from_its_start_and_its_entries_are_news() {
+    let revoked = Revoked::default();
+    apply(&revoked, &[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None)]);
+    assert!(revoked.caught_up(2, now(0)) && revoked.last().is_some_and(|last| last.seq == 2));
+    revoked.begin_another_log();
+    assert_eq!((revoked.seq(), revoked.last()), (0, None));
+    let refused = |text: &str| revoked.reason(&token(Some(text)), now(1).wall).is_some();
+    assert!(refused("b"), "what was known counts until the end of the log is reached");
+    assert!(revoked.apply(0, &[entry(1, jti("a"), 0, None), entry(2, Scope::AllSessions, 0, None)], now(1)));
+    assert!(revoked.caught_up(2, now(1)) && revoked.last().is_some_and(|last| last.seq == 2));
+    assert!(refused("a") && !refused("b") && revoked.has_ended(None, now(1).mono));
+}
+
+#[test]
 fn who_was_let_in_before_all_sessions_ended_is_told_apart_from_who_came_after() {
     let revoked = Revoked::default();
     let everybody = entry(1, Scope::AllSessions, 0, None);

@@ -2,8 +2,14 @@ use std::{sync::Arc, time::Duration};
 
 use doorward_core::{effects::Effects, reason::Reason, revocation::Scope};
 use doorward_store::{Store, StoreOptions};
+use doorward_testkit::{
+    postgres::{self, Fsync},
+    switch::Switch,
+};
 
 use super::house::{Asked, House, SESSION, rule};
+
+const WITHIN: Duration = Duration::from_secs(60);
 
 fn token(number: usize) -> Scope {
     Scope::Token { issuer: "main".to_owned(), jti: number.to_string() }
@@ -168,4 +174,45 @@ async fn a_write_that_waits_for_somebody_else_does_not_hold_up_the_reading_of_th
     assert_eq!(known.last_used_at, session.last_used_at, "nothing could be written meanwhile");
     other.execute_batch("COMMIT").unwrap();
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_log_is_another_one_is_read_from_its_start() {
+    let (Some(old), Some(new)) = (postgres::own(Fsync::Off), postgres::own(Fsync::Off)) else { return };
+    let name = old.database().rsplit('/').next().unwrap().to_owned();
+    assert_eq!(new.database().rsplit('/').next(), Some(&*name));
+    let open = |port: u16| {
+        let url = format!("postgres://app@127.0.0.1:{port}/{name}");
+        Store::open(&url, StoreOptions::new("", [7; 32])).unwrap()
+    };
+    let switch = Switch::to(old.port()).await;
+    let house = House::unread(open(switch.port()), vec![rule("/*", SESSION)]);
+    house.store.wait_ready(WITHIN).await.unwrap();
+    // A standby took over that had not heard of the last three entries, and the first of its own has the number of one.
+    let ada = house.user("ada@example.com").await;
+    for jti in ["a", "b", "c"] {
+        house.revoke(Scope::Token { issuer: "main".to_owned(), jti: jti.to_owned() }).await;
+    }
+    house.gate.follow().await;
+    let (_, session) = house.signed_in(&ada).await;
+    let there = open(new.port());
+    there.wait_ready(WITHIN).await.unwrap();
+    let entry = house.revocation(Scope::Session { id: session.id });
+    there.append(Effects::default().with_revocation(entry)).await.unwrap();
+    switch.lead_to(new.port());
+    old.crash();
+    let heard = async {
+        let mut heard = house.gate.revocations();
+        loop {
+            house.gate.follow().await;
+            if let Ok(entry) = heard.try_recv()
+                && entry.entry.scope == (Scope::Session { id: session.id })
+            {
+                return entry.seq;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(WITHIN, heard).await, Ok(1));
+    house.store.close().await;
 }
