@@ -129,9 +129,13 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; batches that were ended before the error stay so, and so do the effects.
     pub async fn end_sessions(&self, which: Which, mut effects: Effects) -> Result<u64, StoreError> {
+        if !matches!(which, Which::All) {
+            return self.write(EndMany { which }, effects).await;
+        }
         let (mut ended, mut after, mut is_said) = (0, Vec::new(), false);
-        while matches!(which, Which::All) {
-            let hashes = self.read(Behind { after: std::mem::take(&mut after) }).await?;
+        // Hashes rise, so this ends with the table.
+        loop {
+            let hashes = self.read(Behind { after }).await?;
             let Some(last) = hashes.last().filter(|_| hashes.len() == BATCH) else { break };
             after = last.as_bytes().to_vec();
             if !std::mem::replace(&mut is_said, true) {
