@@ -19,7 +19,7 @@ impl House {
         let clock = Clock::manual(Timestamp::from_secs(START));
         let source = KeySource::Discovery { origins: origins(&signer) };
         let config = IssuerConfig::new("main", policy(&format!("{}/realms/main", pages.url())), source);
-        let config = IssuerConfig { fetch_timeout: Duration::from_secs(2), ..config };
+        let config = IssuerConfig { fetch_timeout: FETCH, ..config };
         let issuers = Issuers::new(vec![config], &clock, None).unwrap();
         Self { pages, signer, issuers, clock }
     }
