@@ -59,7 +59,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// How long jobs may take to write what they hold.
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long a start without a root secret waits for the store, which may hold keys that need the missing one.
-const ROOT_WAIT: Duration = Duration::from_secs(5);
+const ROOT_WAIT: Duration = Duration::from_secs(20);
 /// Sessions and API keys kept in memory, each.
 const CACHE: usize = 100_000;
 

@@ -18,14 +18,14 @@ struct Installation {
 
 impl Installation {
     async fn without_its_root() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = doorward_testkit::folder::quick();
         let text = format!("public_url = \"http://127.0.0.1\"\ndata_dir = {:?}\n", folder.path());
         let config = Config::parse(&text, &folder.path().join("doorward.toml"), &BTreeMap::new()).unwrap();
         let (root, aside) = (folder.path().join("root.key"), folder.path().join("aside.key"));
         let clock = Clock::manual(Timestamp::from_secs(1_800_000_000));
         let this = Self { folder, config, root, aside };
         let store = this.store();
-        store.wait_ready(FLUSH).await.unwrap();
+        store.wait_ready(Duration::from_mins(1)).await.unwrap();
         let ring = Ring::new(root_secret(&this.config, &clock).unwrap(), store.clone(), clock);
         ring.load().await.unwrap();
         store.close().await;
