@@ -206,7 +206,7 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     let (login, token) = link(&one, &sink).await;
     let held = {
         let name = url.rsplit('/').next().unwrap().to_owned();
-        let lock = "BEGIN; LOCK TABLE audit IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(25); COMMIT";
+        let lock = "BEGIN; LOCK TABLE audit IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(240); COMMIT";
         tokio::task::spawn_blocking(move || server.sql(&name, lock))
     };
     let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
@@ -226,7 +226,11 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     assert_eq!(reason(&refused), (503, Some("store_unavailable")), "{refused:?}");
     figure("a sign-in that cannot be recorded is refused after", begun.elapsed());
     assert_eq!(database.number(locked), 1, "bounded by its deadline, not by the lock");
-    held.await.unwrap();
+    database.number(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+         AND relation = 'audit'::regclass",
+    );
+    assert!(held.await.is_err(), "its connection was ended under it");
     until("the link, which nothing burnt, signs in", PATIENCE, async || {
         let answer = one.post("/auth/login/callback", &login, &token).await;
         assert!([200, 503].contains(&answer.status), "{answer:?}");

@@ -1,6 +1,6 @@
 //! Draining, reloading, and what is written meanwhile.
 
-use std::{net::TcpStream, time::Duration};
+use std::net::TcpStream;
 
 use doorward_testkit::{
     process::Signal,
@@ -52,7 +52,7 @@ async fn sigint_ends_with_zero_also_in_the_moment_in_which_the_port_opens() {
         // Returns with the first connection that is accepted, which is before the start is over.
         let mut server = installation.serve().await;
         server.signal(Signal::INT);
-        assert_eq!(server.exit(Duration::from_secs(10)).await.code(), Some(0), "{}", server.output());
+        assert_eq!(server.exit(PATIENCE).await.code(), Some(0), "{}", server.output());
     }
 }
 

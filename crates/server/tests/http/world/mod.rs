@@ -221,10 +221,11 @@ impl Setup {
     fn toml(&self, dir: &Path, app: &RawUpstream, issuer: &Issuer) -> String {
         let Self { rules, top, listen, login, session, store, app: web, jobs, .. } = self;
         let upstream = self.upstream.clone().unwrap_or_else(|| app.url());
+        // A machine that stands still for as long as a fetch takes by default says nothing about any token.
         let issuers = self.issuers.clone().unwrap_or_else(|| {
             format!(
                 "[[issuers]]\nname = \"main\"\nissuer = \"{}\"\naudiences = [\"app\"]\nalgorithms = [\"EdDSA\"]\n\
-                 [issuers.keys]\njwks_url = \"{}\"\n",
+                 [issuers.keys]\njwks_url = \"{}\"\nfetch_timeout = \"60s\"\n",
                 issuer.url(),
                 issuer.jwks_url()
             )
