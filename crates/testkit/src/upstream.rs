@@ -23,7 +23,7 @@ use tokio::{
 };
 
 /// Longest wait for bytes in a script; a test that needs longer has hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The bytes of one connection.
 type Heard = Arc<Mutex<Vec<u8>>>;

@@ -18,6 +18,10 @@ use crate::door::{Door, Setup, until};
 
 pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// For what happens at once where the machine does not stand still; whatever else would bring it about, an app that gives up
+/// or another limit, takes half a minute or more.
+pub(super) const SOON: Duration = Duration::from_secs(20);
+
 pub(super) fn impatient(url: impl Into<String>) -> UpstreamOptions {
     let mut options = UpstreamOptions::new("web", url);
     options.idle = Duration::from_millis(200);

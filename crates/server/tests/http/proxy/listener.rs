@@ -10,7 +10,7 @@ use doorward_testkit::{
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio_rustls::TlsConnector;
 
-use super::OK;
+use super::{OK, SOON};
 use crate::door::{Door, Setup, connect, until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -115,7 +115,7 @@ async fn a_drain_answers_what_is_under_way_and_takes_nothing_new() {
     go.send_replace(true);
     assert_eq!(busy.answer().await.text(), "ok");
     busy.assert_closed().await;
-    tokio::time::timeout(Duration::from_secs(5), &mut door.running).await.expect("still running").unwrap();
+    tokio::time::timeout(SOON, &mut door.running).await.expect("still running").unwrap();
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn a_drain_ends_at_its_deadline_whatever_is_under_way() {
     wire.send(GET).await;
     until("a request is under way", || !app.text().is_empty()).await;
     door.drain.cancel();
-    tokio::time::timeout(Duration::from_secs(5), &mut door.running).await.expect("still running").unwrap();
+    tokio::time::timeout(SOON, &mut door.running).await.expect("still running").unwrap();
     wire.assert_closed().await;
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use doorward_core::reason::Reason;
 use doorward_testkit::{upstream::RawUpstream, wire::Wire};
 
-use super::{OK, impatient};
+use super::{OK, SOON, impatient};
 use crate::door::{Door, Setup, until};
 
 #[tokio::test]
@@ -139,15 +139,20 @@ async fn an_upload_that_moves_keeps_a_silent_app_from_timing_out() {
     let mut setup = Setup::of("");
     setup.upstream = impatient(app.url());
     let door = setup.start().await;
-    let mut wire = Wire::to(door.address).await;
-    wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n").await;
-    // Three times the limit in all, never as long as the limit without a byte.
-    let mut pace = tokio::time::interval(Duration::from_millis(50));
-    for _ in 0..12 {
-        pace.tick().await;
-        wire.send("x").await;
+    let mut statuses = Vec::new();
+    // A machine that stands still for as long as the limit spoils one of them, not all.
+    while statuses.len() < 5 && !statuses.contains(&200) {
+        let mut wire = Wire::to(door.address).await;
+        wire.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\n").await;
+        // Three times the limit in all, never as long as the limit without a byte.
+        let mut pace = tokio::time::interval(Duration::from_millis(50));
+        for _ in 0..12 {
+            pace.tick().await;
+            wire.send("x").await;
+        }
+        statuses.push(wire.answer().await.status);
     }
-    assert_eq!(wire.answer().await.status, 200);
+    assert!(statuses.contains(&200), "{statuses:?}");
 }
 
 #[tokio::test]
@@ -189,21 +194,29 @@ async fn a_short_answer_on_its_way_is_finished_and_only_a_slow_or_long_one_is_cu
         }
     })
     .await;
-    let door = Door::before(app.url()).await;
-    let mut wires = Vec::new();
-    for target in ["/quick", "/slow", "/long"] {
-        let mut wire = Wire::to(door.address).await;
-        wire.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-        assert!(wire.until(b"half").await.starts_with(b"HTTP/1.1 200"), "{target}");
-        wires.push(wire);
+    // The answer has a third of a second to be finished: a machine that stands still just then spoils it, and not each time.
+    for _ in 0..5 {
+        let door = Door::before(app.url()).await;
+        let mut wires = Vec::new();
+        for target in ["/quick", "/slow", "/long"] {
+            let mut wire = Wire::to(door.address).await;
+            wire.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+            assert!(wire.until(b"half").await.starts_with(b"HTTP/1.1 200"), "{target}");
+            wires.push(wire);
+        }
+        door.revoke(Reason::SessionRevoked);
+        let [quick, slow, long] = &mut wires[..] else { unreachable!("three were opened") };
+        go_on.add_permits(1);
+        let finished = quick.try_exactly(4).await;
+        assert_eq!(long.rest().await, b"", "a long one is cut");
+        let cut = tokio::time::timeout(SOON, slow.rest()).await;
+        assert_eq!(cut.as_deref(), Ok(&b""[..]), "a short one is waited for, but not long");
+        if let Some(end) = finished {
+            assert_eq!(end, b"done");
+            return;
+        }
     }
-    door.revoke(Reason::SessionRevoked);
-    let [quick, slow, long] = &mut wires[..] else { unreachable!("three were opened") };
-    go_on.add_permits(1);
-    assert_eq!(quick.exactly(4).await, b"done");
-    assert_eq!(long.rest().await, b"", "a long one is cut");
-    let cut = tokio::time::timeout(Duration::from_secs(5), slow.rest()).await;
-    assert_eq!(cut.as_deref(), Ok(&b""[..]), "a short one is waited for, but not long");
+    panic!("a short answer was cut each time");
 }
 
 #[tokio::test]
@@ -223,7 +236,7 @@ async fn a_client_that_goes_away_takes_its_request_along() {
     wire.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
     until("the app was asked", || app.text().contains("/slow")).await;
     drop(wire);
-    let told = tokio::time::timeout(Duration::from_secs(5), told.wait_for(|told| *told)).await;
+    let told = tokio::time::timeout(SOON, told.wait_for(|told| *told)).await;
     assert!(told.is_ok(), "the app still works for nobody");
 }
 
