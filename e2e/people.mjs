@@ -380,12 +380,12 @@ await step('our own list of sessions asks for it too, and the code leads back', 
 await step('an expired link says so, and what to do next', async () => {
   const nic = await person('nic');
   // Long enough for its mail to be handed over before it is too late to be of use.
-  await house.take(settings({ login: 'link_ttl = "8s"\ncode_ttl = "8s"' }));
+  await house.take(settings({ login: 'link_ttl = "30s"\ncode_ttl = "30s"' }));
   await withoutGoingOn(nic);
   await askForLink(nic, 'nic@example.com');
   const { link } = await house.mail('nic@example.com');
   await until('the link has expired', async () => {
-    await nic.page.waitForTimeout(500);
+    await nic.page.waitForTimeout(2000);
     await nic.page.goto(link);
     return nic.page.getByText('link_expired').count();
   });

@@ -12,7 +12,7 @@ import { chromium } from 'playwright-core';
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '..');
 const binary = path.resolve(process.env.DOORWARD_BIN ?? path.join(root, 'target/debug/doorward'));
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'doorward-spa-'));
-const WAIT_MS = 30_000;
+const WAIT_MS = 60_000;
 
 /** A page without a word of its own, on an origin of its own. */
 const page = () => new Promise((resolve) => {
@@ -89,6 +89,7 @@ try {
     args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
   });
   const context = await browser.newContext();
+  context.setDefaultTimeout(WAIT_MS);
   const spa = await context.newPage();
   await spa.goto(listed.origin);
 
@@ -101,7 +102,7 @@ try {
   // As a person: the link leads through our page, by a form, to the origin that asked.
   const tab = await context.newPage();
   await tab.goto(link[0]);
-  await tab.waitForURL(`${listed.origin}/home`, { timeout: 10_000 });
+  await tab.waitForURL(`${listed.origin}/home`, { timeout: WAIT_MS });
   const session = await call(spa, '/auth/session');
   assert.equal(session.body.user.email, 'ada@example.com');
 

@@ -19,7 +19,7 @@ export async function startBrowser(folder) {
   /** A person with a browser of their own: own cookies, nothing remembered. */
   async function person(name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1000, height: 760 }, ...options });
-    context.setDefaultTimeout(10_000);
+    context.setDefaultTimeout(60_000);
     const page = await context.newPage();
     page.on('pageerror', (error) => complaints.push(`${name}: ${error.message}`));
     page.on('console', (message) => {

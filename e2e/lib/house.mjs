@@ -6,7 +6,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
-const WAIT_MS = 20_000;
+const WAIT_MS = 60_000;
 const root = path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../..');
 const python = path.join(root, 'e2e/.venv/bin/python');
 
@@ -24,7 +24,7 @@ export async function until(what, look) {
   }
 }
 
-/** A request as a program sends it: no browser, no redirects, at most 10 seconds and 1 MiB. */
+/** A request as a program sends it: no browser, no redirects, at most a minute and 1 MiB. */
 export function ask(url, headers = {}, method = 'GET') {
   return new Promise((resolve, reject) => {
     const request = http.request(url, { method, headers: { accept: 'application/json', ...headers } }, (response) => {
@@ -35,7 +35,7 @@ export function ask(url, headers = {}, method = 'GET') {
       });
       response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
     });
-    request.setTimeout(10_000, () => request.destroy(new Error(`${url} did not answer in 10 s`)));
+    request.setTimeout(WAIT_MS, () => request.destroy(new Error(`${url} did not answer within ${WAIT_MS} ms`)));
     request.on('error', reject).end();
   });
 }
@@ -153,7 +153,7 @@ ${now}`);
 
       /** Changes the database behind the server's back: for what only a neighbour that is not here can bring about. */
       sql: (statement, ...values) => new Promise((resolve, reject) => {
-        const script = 'import sqlite3, sys; c = sqlite3.connect("data/doorward.db", timeout=10); '
+        const script = 'import sqlite3, sys; c = sqlite3.connect("data/doorward.db", timeout=60); '
           + 'n = c.execute(sys.argv[1], sys.argv[2:]).rowcount; c.commit(); print(n)';
         execFile(python, ['-c', script, statement, ...values], { cwd: folder, timeout: WAIT_MS }, (error, stdout) => {
           if (error) reject(error);
