@@ -391,25 +391,37 @@ async fn an_unknown_address_costs_the_time_of_a_known_one() {
     world.server().passwords.learn_costs().await.unwrap();
     let mut visitor = world.visitor();
     let (mut known, mut unknown, mut without) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..30 {
-        for (times, email) in [
-            (&mut known, format!("known{number}@example.com")),
-            (&mut unknown, format!("unknown{number}@example.com")),
-            (&mut without, if number < 9 { "without@example.com".to_owned() } else { format!("no address {number}") }),
-        ] {
-            let began = Instant::now();
-            let answer =
-                sign_in_from(&mut visitor, number * 3 + u8::try_from(times.len() % 3).unwrap(), &email, "x").await;
-            assert_eq!(answer.status, 401, "{answer:?}");
-            times.push(began.elapsed().as_secs_f64() * 1000.0);
+    // Under steady load hardly any of thirty runs from its begin to its end without a pause: then more are measured. What
+    // told addresses apart would do so however many there are.
+    let mut apart = String::new();
+    for _ in 0..5 {
+        for number in 0..30 {
+            for (times, email) in [
+                (&mut known, format!("known{number}@example.com")),
+                (&mut unknown, format!("unknown{number}@example.com")),
+                (
+                    &mut without,
+                    if number < 9 { "without@example.com".to_owned() } else { format!("no address {number}") },
+                ),
+            ] {
+                let began = Instant::now();
+                let answer =
+                    sign_in_from(&mut visitor, number * 3 + u8::try_from(times.len() % 3).unwrap(), &email, "x").await;
+                assert_eq!(answer.status, 401, "{answer:?}");
+                times.push(began.elapsed().as_secs_f64() * 1000.0);
+            }
         }
+        let [known, unknown, without] = [&known, &unknown, &without].map(|times| fastest(times));
+        println!("fastest in ms: known {known:.1}, unknown {unknown:.1}, without a password {without:.1}");
+        assert!(known > 5.0, "too fast to tell anything: {known} ms");
+        if [unknown, without].iter().all(|other| (other - known).abs() < known * 0.25) {
+            return;
+        }
+        apart = format!("{unknown} and {without} ms for nobody, {known} ms for somebody");
+        // The limits of clients and addresses begin anew.
+        world.advance(Duration::from_secs(3600)).await;
     }
-    let (known, unknown, without) = (fastest(&known), fastest(&unknown), fastest(&without));
-    println!("fastest in ms: known {known:.1}, unknown {unknown:.1}, without a password {without:.1}");
-    assert!(known > 5.0, "too fast to tell anything: {known} ms");
-    for other in [unknown, without] {
-        assert!((other - known).abs() < known * 0.25, "{other} ms for nobody, {known} ms for somebody");
-    }
+    panic!("{apart}");
 }
 
 #[allow(clippy::disallowed_methods, clippy::print_stdout, reason = "measures, does not decide")]

@@ -7,6 +7,8 @@ use doorward_testkit::redis::{self, Redis};
 use futures_util::future::join_all;
 
 const SET: &str = "titanium:blocklist";
+/// Tries of which one has to succeed: a fault would spoil them all.
+const TRIES: usize = 10;
 
 fn open(redis: &Redis) -> SharedSet {
     SharedSet::open(&redis.url(), SET).unwrap()
@@ -19,7 +21,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> 
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 async fn until_up(set: &SharedSet) {
@@ -39,7 +41,7 @@ async fn timed(set: &SharedSet, member: &str) -> (Duration, Option<bool>) {
 }
 
 /// Longer than any wait for an answer, and far shorter than a server that hangs or is not there would make anybody wait.
-const BOUNDED: Duration = Duration::from_secs(10);
+const BOUNDED: Duration = Duration::from_secs(25);
 
 /// Whether it is a member, once the set can tell: a server that got no processor for [`ANSWER`] counts as one that is
 /// down, and is asked again a little later.
@@ -75,7 +77,7 @@ async fn the_first_questions_after_the_connection_is_there_are_all_answered() {
     redis.command(&["SADD", SET, "ada"]);
     // On a machine that is busy with something else an answer may come too late; a fault would spoil every try.
     let mut unanswered = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..TRIES {
         let set = open(&redis);
         until_up(&set).await;
         let answers = join_all((0..200).map(|_| set.contains("ada"))).await;
@@ -131,13 +133,13 @@ async fn a_slow_server_costs_the_first_questions_the_bound_and_the_next_ones_not
     }
     // It goes on hanging; nobody waits any more.
     assert!(set.status().problem.is_some());
-    let mut all = Duration::ZERO;
+    let mut waited = 0;
     for _ in 0..100 {
         let (took, answer) = timed(&set, "ada").await;
         assert_eq!(answer, None);
-        all += took;
+        waited += usize::from(took >= ANSWER);
     }
-    assert!(all < ANSWER * 100 / 2, "{all:?} for a server that is known to be slow: a hundred waits would be 25 s");
+    assert!(waited < 50, "{waited} of a hundred waited for a server that is known to be slow");
     redis.resume();
     until_up(&set).await;
     assert!(told(&set, "ada").await);
@@ -178,7 +180,8 @@ async fn questions_beyond_the_bound_are_refused_at_once() {
 async fn a_password_is_asked_for_and_given() {
     let Some(redis) = redis::start(&["--requirepass", "h/unter2"]).await else { return };
     let url = |password: &str| format!("redis://:{password}@127.0.0.1:{}/1", redis.port());
-    assert_eq!(SharedSet::contains_once(&url("h%2Funter2"), SET, "ada").await, Ok(false));
+    let once = async || SharedSet::contains_once(&url("h%2Funter2"), SET, "ada").await;
+    until("it is asked once", async || once().await.is_ok_and(|is_member| !is_member)).await;
     for bad in [url("wrong-hunter"), redis.url()] {
         let error = SharedSet::contains_once(&bad, SET, "ada").await.unwrap_err();
         assert!(!error.note.contains("hunter"), "{error}");
@@ -195,8 +198,11 @@ async fn a_key_that_is_no_set_is_said_to_be_none() {
     let set = open(&redis);
     until_up(&set).await;
     redis.command(&["SET", SET, "a string"]);
-    let error = set.contains("ada").await.unwrap_err();
-    assert!(error.note.contains("WRONGTYPE") || error.note.contains("wrong kind"), "{error}");
+    until("it is said to be no set", async || {
+        let error = set.contains("ada").await.unwrap_err();
+        error.note.contains("WRONGTYPE") || error.note.contains("wrong kind")
+    })
+    .await;
     redis.command(&["DEL", SET]);
     until("the answer comes again", async || set.contains("ada").await == Ok(false)).await;
 }
