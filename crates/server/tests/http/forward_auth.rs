@@ -22,7 +22,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_mins(1);
 /// The identity headers, all of which Doorward owns.
 const IDENTITY: [&str; 9] =
     ["subject", "issuer", "email", "method", "org", "license", "entitlements", "decision", "assertion"];
@@ -188,7 +188,7 @@ fn config(origin: &str, app: &RawUpstream, issuer: &Issuer, data: &Path) -> Conf
         r#"
         public_url = "{origin}"
         data_dir = "{data}"
-        listen = {{ http = "127.0.0.1:0", admin = "127.0.0.1:0", trusted_proxies = ["127.0.0.1/32"] }}
+        listen = {{ http = "127.0.0.1:{port}", admin = "127.0.0.1:0", trusted_proxies = ["127.0.0.1/32"] }}
         mail = {{ url = "smtp://127.0.0.1:1", from = "Doorward <login@example.com>" }}
         login = {{ allow_sign_up = true, response_floor = "0ms" }}
 
@@ -200,7 +200,7 @@ fn config(origin: &str, app: &RawUpstream, issuer: &Issuer, data: &Path) -> Conf
         issuer = "{issuer}"
         audiences = ["app"]
         algorithms = ["EdDSA"]
-        keys = {{ jwks_url = "{keys}" }}
+        keys = {{ jwks_url = "{keys}", fetch_timeout = "60s" }}
 
         [[rules]]
         path = "/public/*"
@@ -219,6 +219,8 @@ fn config(origin: &str, app: &RawUpstream, issuer: &Issuer, data: &Path) -> Conf
         app = "web"
         "#,
         data = data.display(),
+        // Nobody else listens there when it is dead.
+        port = port::free(),
         upstream = app.url(),
         issuer = issuer.url(),
         keys = issuer.jwks_url(),

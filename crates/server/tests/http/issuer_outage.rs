@@ -22,7 +22,7 @@ use crate::{
 };
 
 const RULES: &str = "[[rules]]\npath = \"/*\"\nallow = [\"bearer\"]\napp = \"web\"\n";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn token(world: &World) -> String {

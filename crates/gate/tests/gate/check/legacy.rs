@@ -194,7 +194,7 @@ async fn a_closed_window_admits_nobody_and_ends_what_is_open() {
     let mut ended = pin!(house.gate.ended(principal, house.clock.now()));
     assert!(std::future::poll_fn(|cx| Poll::Ready(ended.as_mut().poll(cx).is_pending())).await);
     house.gate.use_window(Window::Closed);
-    assert_eq!(tokio::time::timeout(Duration::from_secs(1), ended).await, Ok(Reason::LegacyLoginDisabled));
+    assert_eq!(tokio::time::timeout(Duration::from_mins(1), ended).await, Ok(Reason::LegacyLoginDisabled));
     assert_eq!(house.ask(&asked).await, Err(Reason::LegacyLoginDisabled));
     house.gate.use_window(Window::Open);
     assert_eq!(house.ask(&asked).await, Ok(()));

@@ -31,7 +31,7 @@ pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const LINK_TTL: Duration = Duration::from_secs(900);
 pub(super) const CODE_TTL: Duration = Duration::from_secs(600);
 pub(super) const CALLBACK: &str = "https://app.example.com/auth/login/callback";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Everything that one process runs for sign-ins.
 pub(super) struct House {

@@ -70,7 +70,7 @@ impl H2 {
     /// How the first stream ends.
     async fn end(&mut self) -> End {
         loop {
-            let Ok(head) = tokio::time::timeout(std::time::Duration::from_secs(10), self.frame()).await else {
+            let Ok(head) = tokio::time::timeout(std::time::Duration::from_mins(1), self.frame()).await else {
                 panic!("no end came");
             };
             let Some((kind, flags, payload)) = head else { return End::Closed };
