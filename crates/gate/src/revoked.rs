@@ -30,6 +30,9 @@ pub(crate) const FRESH_FOR: Duration = Duration::from_secs(2);
 /// [`LIFTED_FOR`] only.
 const CUT_OFF: Duration = Duration::from_secs(LIFTED_FOR.as_secs() / 2);
 
+/// By how much the clock of whoever purges the log may be ahead.
+const PURGE_SKEW: Duration = Duration::from_secs(3600);
+
 /// How long a change of a user is remembered. Whoever holds something open looks within moments of each
 /// entry; this bounds the memory, not the promise.
 const USERS_FOR: Duration = Duration::from_secs(600);
@@ -85,13 +88,15 @@ impl Revoked {
         self.seq.load(Ordering::Acquire)
     }
 
-    /// Applies entries in order, as they were read after the one at `after`. False, and nothing is done, where that is no
-    /// longer the last one: somebody else read on meanwhile, and what was taken back since must not be brought back.
-    pub(crate) fn apply(&self, after: i64, entries: &[Revocation], now: Now) -> bool {
+    /// Applies entries in order, as they were read after the one at `after`, and says up to which number they are no
+    /// news. `None`, and nothing is done, where that is no longer the last one: somebody else read on meanwhile, and
+    /// what was taken back since must not be brought back.
+    pub(crate) fn apply(&self, after: i64, entries: &[Revocation], now: Now) -> Option<i64> {
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.seq() != after {
-            return false;
+            return None;
         }
+        let heard = state.heard;
         for entry in entries {
             if let Some(anew) = &mut state.anew {
                 anew.apply(entry);
@@ -104,7 +109,7 @@ impl Revoked {
             state.last = Some(last.clone());
             self.seq.store(last.seq, Ordering::Release);
         }
-        true
+        Some(heard)
     }
 
     /// The last entry applied; `None` where reading begins at the start of the log.
@@ -124,11 +129,17 @@ impl Revoked {
         }
     }
 
-    /// Begins at the start of the log again: it is not the one that was read so far, and its numbers mean something else.
-    pub(crate) fn begin_another_log(&self) {
+    /// Begins at the start of the log again, where `last` is not in it any more. Its time may have come, and it was purged:
+    /// then the rest is no news. Otherwise the log is another one, and its numbers mean something else.
+    pub(crate) fn begin_without(&self, last: &Revocation, now: Timestamp) {
         let mut state = self.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if state.last.as_ref() != Some(last) {
+            return;
+        }
         self.begin(&mut state);
-        state.heard = 0;
+        if last.entry.until.is_none_or(|until| until > now.plus(PURGE_SKEW)) {
+            state.heard = 0;
+        }
     }
 
     fn begin(&self, state: &mut State) {

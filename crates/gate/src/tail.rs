@@ -115,23 +115,21 @@ impl Gate {
     pub async fn follow(&self) {
         let inner = self.inner();
         inner.revoked.begin_anew_if_cut_off(self.clock().now());
-        if let Err(error) = self.recognize_log().await {
-            inner.observer.fault(Fault::RevocationTail(&error.to_string()));
-            inner.behind.failed();
-            return;
-        }
         for _ in 0..PAGES {
             // The state is as fresh as the moment the question was asked, not the answer's.
             let now = self.clock().now();
-            let after = inner.revoked.seq();
-            let entries = match self.store().revocations_after(after, PAGE).await {
-                Ok(entries) => entries,
+            let (after, entries, doubt) = match self.read_page().await {
+                Ok(page) => page,
                 Err(error) => {
                     inner.observer.fault(Fault::RevocationTail(&error.to_string()));
                     inner.behind.failed();
                     return;
                 }
             };
+            // Connected again meanwhile: it may be a page of another log.
+            if self.doubt() != doubt {
+                continue;
+            }
             let is_last = entries.len() < PAGE as usize;
             // Before what was read by the old one is void: whatever is read from then on is judged by the new one.
             if entries.iter().any(|entry| entry.entry.scope == Scope::LicenseTime) {
@@ -145,29 +143,40 @@ impl Gate {
         inner.behind.went_on();
     }
 
+    /// The entries after the last one that was applied, its number, and by which connections they were read.
+    async fn read_page(&self) -> Result<(i64, Vec<Revocation>, u64), StoreError> {
+        let doubt = self.doubt();
+        self.recognize_log(doubt).await?;
+        let after = self.inner().revoked.seq();
+        Ok((after, self.store().revocations_after(after, PAGE).await?, doubt))
+    }
+
+    /// How often the store was connected again.
+    fn doubt(&self) -> u64 {
+        let inner = self.inner();
+        let mut state = inner.store_state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.has_changed().unwrap_or(false) {
+            state.mark_unchanged();
+            inner.doubts.fetch_add(1, Ordering::AcqRel);
+        }
+        inner.doubts.load(Ordering::Acquire)
+    }
+
     /// Looks after the store connected again whether the log goes on where it was: behind its name may be a standby by now
     /// that never heard of the last entries, and gives their numbers to others.
-    async fn recognize_log(&self) -> Result<(), StoreError> {
+    async fn recognize_log(&self, doubt: u64) -> Result<(), StoreError> {
         let inner = self.inner();
-        {
-            let mut state = inner.store_state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.has_changed().unwrap_or(false) {
-                state.mark_unchanged();
-                inner.is_log_in_doubt.store(true, Ordering::Release);
-            }
-        }
-        if !inner.is_log_in_doubt.load(Ordering::Acquire) {
+        if inner.recognized.load(Ordering::Acquire) >= doubt {
             return Ok(());
         }
         if let Some(last) = inner.revoked.last() {
             let found = self.store().revocations_after(last.seq - 1, 1).await?;
-            if found.first() != Some(&last) && inner.revoked.last().as_ref() == Some(&last) {
-                // It may only have been purged; to read all again is right in either case.
-                inner.revoked.begin_another_log();
+            if found.first() != Some(&last) {
+                inner.revoked.begin_without(&last, self.clock().now().wall);
                 inner.records.clear();
             }
         }
-        inner.is_log_in_doubt.store(false, Ordering::Release);
+        inner.recognized.fetch_max(doubt, Ordering::AcqRel);
         Ok(())
     }
 
@@ -177,16 +186,16 @@ impl Gate {
         let inner = self.inner();
         // Whoever finds the log read also finds the caches voided.
         let _one_at_a_time = inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.revoked.apply(after, &entries, self.clock().now()) {
-            return false;
-        }
+        let Some(heard) = inner.revoked.apply(after, &entries, self.clock().now()) else { return false };
         let end = entries.last().map_or(after, |last| last.seq);
         for entry in entries {
             inner.records.void(&entry.entry.scope);
             if let Some(desk) = &*inner.licenses.load() {
                 desk.void(&entry.entry.scope);
             }
-            if let Scope::User { id } = entry.entry.scope {
+            if let Scope::User { id } = entry.entry.scope
+                && entry.seq > heard
+            {
                 inner.revoked.changed(id, &entry.entry.why, self.clock().now());
             }
             inner.observer.revoked(&entry);

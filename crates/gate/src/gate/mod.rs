@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -107,8 +107,10 @@ pub(crate) struct Inner {
     pub(crate) revoked: Revoked,
     /// Tells when the store was connected again.
     pub(crate) store_state: Mutex<watch::Receiver<Readiness>>,
-    /// Whether the store was, and the log it leads to has not been recognized yet.
-    pub(crate) is_log_in_doubt: AtomicBool,
+    /// How often it was, as far as was noticed.
+    pub(crate) doubts: AtomicU64,
+    /// After how many of these the log was recognized.
+    pub(crate) recognized: AtomicU64,
     /// Held while a page of the revocation log is applied; nothing is waited for meanwhile.
     pub(crate) applying: Mutex<()>,
     pub(crate) behind: Behind,
@@ -185,7 +187,8 @@ impl Gate {
             revoked: Revoked::default(),
             applying: Mutex::default(),
             store_state,
-            is_log_in_doubt: AtomicBool::new(false),
+            doubts: AtomicU64::new(0),
+            recognized: AtomicU64::new(0),
             behind: Behind::default(),
             external: ArcSwapOption::empty(),
             licenses: ArcSwapOption::empty(),

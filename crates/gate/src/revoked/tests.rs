@@ -59,7 +59,7 @@ fn lifted(scope: Scope) -> Scope {
 
 /// Applies what comes next.
 fn apply(revoked: &Revoked, entries: &[Revocation]) {
-    assert!(revoked.apply(revoked.seq(), entries, now(0)));
+    assert!(revoked.apply(revoked.seq(), entries, now(0)).is_some());
 }
 
 #[test]
@@ -100,8 +100,8 @@ fn a_page_that_comes_after_a_newer_one_brings_nothing_back() {
     let revoked = Revoked::default();
     // Two read at once. The first answer is on its way when the entry is taken back and read again.
     let late = [entry(11, jti("a"), 0, None)];
-    assert!(revoked.apply(0, &[entry(12, lifted(jti("a")), 1, None)], now(1)));
-    assert!(!revoked.apply(0, &late, now(2)));
+    assert_eq!(revoked.apply(0, &[entry(12, lifted(jti("a")), 1, None)], now(1)), Some(0));
+    assert_eq!(revoked.apply(0, &late, now(2)), None);
     assert_eq!((revoked.reason(&token(Some("a")), now(2).wall), revoked.seq()), (None, 12));
     // The end of the log as it was says nothing about the log as it is.
     assert!(!revoked.caught_up(11, now(2)));
@@ -116,38 +116,46 @@ fn a_page_from_before_a_long_absence_does_not_pass_for_the_whole_log() {
     assert!(revoked.caught_up(2, now(0)));
     let back = now(8 * 24 * 3600);
     revoked.begin_anew_if_cut_off(back);
-    assert!(!revoked.apply(2, &[entry(3, jti("c"), 0, None)], back) && !revoked.caught_up(2, back));
-    assert!(revoked.apply(0, &[entry(1, jti("a"), 0, None)], back) && !revoked.caught_up(2, back));
-    assert!(revoked.reason(&token(Some("b")), back.wall).is_some());
+    assert_eq!((revoked.apply(2, &[entry(3, jti("c"), 0, None)], back), revoked.caught_up(2, back)), (None, false));
+    assert_eq!(revoked.apply(0, &[entry(1, jti("a"), 0, None)], back), Some(2));
+    assert!(!revoked.caught_up(2, back) && revoked.reason(&token(Some("b")), back.wall).is_some());
 }
 
 #[test]
-fn another_log_is_read_from_its_start_and_its_entries_are_news() {
-    let revoked = Revoked::default();
-    apply(&revoked, &[entry(1, jti("a"), 0, None), entry(2, jti("b"), 0, None)]);
-    assert!(revoked.caught_up(2, now(0)) && revoked.last().is_some_and(|last| last.seq == 2));
-    revoked.begin_another_log();
-    assert_eq!((revoked.seq(), revoked.last()), (0, None));
-    let refused = |text: &str| revoked.reason(&token(Some(text)), now(1).wall).is_some();
-    assert!(refused("b"), "what was known counts until the end of the log is reached");
-    assert!(revoked.apply(0, &[entry(1, jti("a"), 0, None), entry(2, Scope::AllSessions, 0, None)], now(1)));
-    assert!(revoked.caught_up(2, now(1)) && revoked.last().is_some_and(|last| last.seq == 2));
-    assert!(refused("a") && !refused("b") && revoked.has_ended(None, now(1).mono));
+fn a_log_whose_last_entry_is_missing_is_read_from_its_start_and_is_news_unless_that_was_purged() {
+    for (until, is_news) in [(None, true), (Some(4_000), true), (Some(3_000), false)] {
+        let revoked = Revoked::default();
+        apply(&revoked, &[entry(1, Scope::AllSessions, 0, None), entry(2, jti("b"), 0, until)]);
+        assert!(revoked.caught_up(2, now(0)));
+        let last = revoked.last().unwrap();
+        revoked.begin_without(&last, now(0).wall);
+        assert_eq!((revoked.seq(), revoked.last()), (0, None));
+        let refused = |text: &str| revoked.reason(&token(Some(text)), now(1).wall).is_some();
+        assert!(refused("b"), "what was known counts until the end of the log is reached");
+        let heard = revoked.apply(0, &[entry(1, Scope::AllSessions, 0, None)], now(1));
+        assert_eq!(heard, Some(if is_news { 0 } else { 2 }));
+        assert!(revoked.caught_up(1, now(1)) && !refused("b"));
+        assert_eq!(revoked.has_ended(None, now(1).mono), is_news, "what is known to have ended ends nothing again");
+        // Another one that noticed the same comes late.
+        revoked.begin_without(&last, now(0).wall);
+        assert_eq!(revoked.seq(), 1);
+    }
 }
 
 #[test]
 fn who_was_let_in_before_all_sessions_ended_is_told_apart_from_who_came_after() {
     let revoked = Revoked::default();
     let everybody = entry(1, Scope::AllSessions, 0, None);
-    assert!(revoked.apply(0, std::slice::from_ref(&everybody), now(5)));
-    assert!(revoked.apply(1, &[entry(2, Scope::UserSessions { id: user(1) }, 0, None)], now(7)));
+    assert_eq!(revoked.apply(0, std::slice::from_ref(&everybody), now(5)), Some(0));
+    assert_eq!(revoked.apply(1, &[entry(2, Scope::UserSessions { id: user(1) }, 0, None)], now(7)), Some(1));
     let ended = |byte: u8, since: u64| revoked.has_ended(Some(user(byte)), now(since).mono);
     assert_eq!([ended(1, 7), ended(1, 8), ended(2, 5), ended(2, 6)], [true, false, true, false]);
     assert!(revoked.caught_up(2, now(7)));
     // The same entries once more are no news.
     let back = now(8 * 24 * 3600);
     revoked.begin_anew_if_cut_off(back);
-    assert!(revoked.apply(0, &[everybody], back) && revoked.caught_up(1, back));
+    assert_eq!(revoked.apply(0, &[everybody], back), Some(2));
+    assert!(revoked.caught_up(1, back));
     assert_eq!([revoked.has_ended(None, now(6).mono), ended(1, 7)], [false, true]);
 }
 

@@ -62,19 +62,6 @@ async fn a_rotated_key_verifies_once_more_and_other_processes_follow_the_log() {
 }
 
 #[tokio::test]
-async fn rotating_the_session_key_says_so_before_and_with_the_end_of_all_sessions() {
-    let (store, clock) = (Store::memory(), clock());
-    let ring = Ring::new(root(1), store.clone(), clock);
-    ring.load().await.unwrap();
-    ring.rotate(Purpose::Session).await.unwrap();
-    let scopes: Vec<_> =
-        store.revocations_after(0, 100).await.unwrap().into_iter().map(|row| row.entry.scope).collect();
-    let key = Scope::KeyRing { purpose: "session".into() };
-    // The second one reaches whoever read a session of in between, whose row goes with it.
-    assert_eq!(scopes, [key, Scope::AllSessions, Scope::AllSessions]);
-}
-
-#[tokio::test]
 async fn another_root_secret_is_told_apart_from_a_store_that_is_down() {
     let store = Store::memory();
     Ring::new(root(1), store.clone(), clock()).load().await.unwrap();
