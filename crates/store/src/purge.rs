@@ -56,7 +56,8 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM links WHERE links.user_id = users.id AND links.expires_at > $2 \
         AND links.used_at IS NULL AND links.voided_at IS NULL) \
         AND NOT EXISTS (SELECT 1 FROM identities WHERE identities.user_id = users.id) ORDER BY id LIMIT $4",
-    HOLD_USER = "SELECT id FROM users WHERE id = $1 {lock_key}",
+    // Changes nothing; the row is locked with its key, which an UPDATE by itself would not do.
+    HOLD_USER = "UPDATE users SET version = version WHERE id IN (SELECT id FROM users WHERE id = $1 {lock_key})",
     REMOVE_UNPROVEN = "DELETE FROM users WHERE id = $1 AND made_by = 'sign_up' AND NOT email_verified \
         AND NOT admin AND banned_at IS NULL AND NOT EXISTS (SELECT 1 FROM links WHERE links.user_id = users.id \
         AND links.expires_at > $2 AND links.used_at IS NULL AND links.voided_at IS NULL) \
@@ -301,9 +302,8 @@ impl Write for Remove {
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<bool, DbError> {
         // A link or an identity that is being written for one of them is waited for, and then seen.
-        for id in &self.ids {
-            sql.rows(&HOLD_USER, values![*id]).await?;
-        }
+        let users: Vec<[Value<'_>; 1]> = self.ids.iter().map(|id| [(*id).into()]).collect();
+        sql.each(&HOLD_USER, &users).await?;
         let lists: Vec<[Value<'_>; 2]> = self.ids.iter().map(|id| [(*id).into(), self.now.into()]).collect();
         Ok(sql.each(&REMOVE_UNPROVEN, &lists).await? == self.ids.len() as u64)
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use doorward_core::{
     effects::Effects,
     id::{SessionId, UserId},
+    revocation::Scope,
     session::{Session, SignInMethod, TokenHash},
     time::Timestamp,
     user::User,
@@ -41,7 +42,7 @@ statements! {
     END_OF_USER = "DELETE FROM sessions WHERE user_id = $1",
     END_ALL = "DELETE FROM sessions",
     END_ONE = "DELETE FROM sessions WHERE id = $1",
-    BEHIND = "SELECT hash FROM sessions WHERE hash > $1 ORDER BY hash LIMIT $2",
+    BEGUN = "SELECT hash FROM sessions WHERE hash > $1 AND created_at <= $2 ORDER BY hash LIMIT $3",
     END_LISTED = "DELETE FROM sessions WHERE hash = $1",
     SESSIONS_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 ORDER BY id DESC LIMIT 1000"),
     SESSION_OF = concat!("SELECT ", session_columns!(), " FROM sessions WHERE user_id = $1 AND id = $2"),
@@ -123,19 +124,20 @@ impl Store {
     /// asked for it, and caches may know a session that the store has forgotten.
     ///
     /// All sessions of an installation may be more than one transaction can end in time. Where they are many the effects are
-    /// committed first, then the sessions go in batches, and the entries of the revocation log are made once more with
-    /// the last one: they are meant for those too that began meanwhile.
+    /// committed first, then the sessions that they mean go in batches, and the entries of the revocation log are made
+    /// once more with the rest: those that began meanwhile.
     ///
     /// # Errors
     /// [`StoreError`]; batches that were ended before the error stay so, and so do the effects.
     pub async fn end_sessions(&self, which: Which, mut effects: Effects) -> Result<u64, StoreError> {
-        if !matches!(which, Which::All) {
+        let said = effects.revocations.iter().filter(|entry| entry.scope == Scope::AllSessions);
+        let (Which::All, Some(until)) = (which, said.map(|entry| entry.at).max()) else {
             return self.write(EndMany { which }, effects).await;
-        }
+        };
         let (mut ended, mut after, mut is_said) = (0, Vec::new(), false);
         // Hashes rise, so this ends with the table.
         loop {
-            let hashes = self.read(Behind { after }).await?;
+            let hashes = self.read(Begun { after, until }).await?;
             let Some(last) = hashes.last().filter(|_| hashes.len() == BATCH) else { break };
             after = last.as_bytes().to_vec();
             if !std::mem::replace(&mut is_said, true) {
@@ -255,25 +257,27 @@ impl Write for EndMany {
     }
 }
 
-/// A page of sessions in the order of their hashes.
-struct Behind {
+/// A page of the sessions that began by then, in the order of their hashes.
+struct Begun {
     after: Vec<u8>,
+    until: Timestamp,
 }
 
-impl Read for Behind {
+impl Read for Begun {
     type Out = Vec<TokenHash>;
-    const NAME: &'static str = "end_sessions";
+    const NAME: &'static str = "begun_sessions";
 
     fn memory(&self, tables: &Tables) -> Result<Vec<TokenHash>, DbError> {
-        let mut behind: Vec<TokenHash> =
-            tables.sessions.keys().filter(|hash| hash.as_bytes().as_slice() > self.after.as_slice()).copied().collect();
-        behind.sort_unstable();
-        behind.truncate(BATCH);
-        Ok(behind)
+        let begun = tables.sessions.values().filter(|session| session.created_at <= self.until);
+        let mut begun: Vec<TokenHash> =
+            begun.map(|session| session.hash).filter(|hash| hash.as_bytes().as_slice() > &*self.after).collect();
+        begun.sort_unstable();
+        begun.truncate(BATCH);
+        Ok(begun)
     }
 
     async fn sql(&self, sql: &mut impl Sql) -> Result<Vec<TokenHash>, DbError> {
-        all(sql.rows(&BEHIND, values![self.after.as_slice(), BATCH as i64]).await?, Row::column)
+        all(sql.rows(&BEGUN, values![self.after.as_slice(), self.until, BATCH as i64]).await?, Row::column)
     }
 }
 
@@ -283,7 +287,7 @@ struct EndListed {
 
 impl Write for EndListed {
     type Out = u64;
-    const NAME: &'static str = "end_sessions";
+    const NAME: &'static str = "end_listed_sessions";
 
     fn memory(&self, tables: &mut Tables) -> Result<u64, DbError> {
         Ok(self.hashes.iter().filter(|hash| tables.remove_session(hash).is_some()).count() as u64)

@@ -218,25 +218,42 @@ async fn a_purge_waits_for_an_identity_that_is_being_written_and_keeps_its_user(
     let user = User { origin: Origin::SignUp, ..user() };
     assert_eq!(store.create_user(user.clone(), all_effects()).await, Ok(CreateUser::Created));
     let name = url.rsplit('/').next().unwrap().to_owned();
-    let writing = tokio::task::spawn_blocking({
-        let (name, id) = (name.clone(), user.id.to_string());
-        move || {
-            let identity = format!("INSERT INTO identities VALUES ('main', 'sub', '{id}')");
-            server.sql(&name, &format!("BEGIN; {identity}; SELECT pg_sleep(2); COMMIT"))
+    // It is held up before its commit until we say so, by a table that somebody else has.
+    server.sql(&name, "CREATE TABLE held ()");
+    let run = |text: String| {
+        let name = name.clone();
+        tokio::task::spawn_blocking(move || server.sql(&name, &text))
+    };
+    let until = async |what: &str, count: &str| {
+        let done = async {
+            while server.sql(&name, &format!("SELECT count(*) > 0 FROM pg_locks WHERE {count}")) != "t" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        assert!(tokio::time::timeout(WITHIN, done).await.is_ok(), "{what}");
+    };
+    let holding = run("BEGIN; LOCK TABLE held; SELECT pg_sleep(600)".to_owned());
+    until("the table is held", "granted AND mode = 'AccessExclusiveLock' AND relation = 'held'::regclass").await;
+    let identity = format!("INSERT INTO identities VALUES ('main', 'sub', '{}')", user.id);
+    let writing = run(format!("BEGIN; {identity}; LOCK TABLE held; COMMIT"));
+    until("the identity is being written", "NOT granted AND relation = 'held'::regclass").await;
+    let later = user.created_at.plus(Duration::from_hours(48));
+    let purging = tokio::spawn({
+        let store = store.clone();
+        async move {
+            // It gives up waiting after a while, and is run again.
+            while store.purge(later, Duration::from_hours(1)).await.is_err() {}
         }
     });
-    let sleeping =
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    let began = async {
-        while server.sql(&name, sleeping) != "1" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, began).await.expect("it is being written");
-    let later = user.created_at.plus(Duration::from_hours(48));
-    // Where the machine stands still, the purge may give up waiting; it is run again.
-    while store.purge(later, Duration::from_hours(1)).await.is_err() {}
+    until("the purge waits", "NOT granted AND locktype = 'transactionid'").await;
+    server.sql(
+        &name,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' \
+        AND datname = current_database()",
+    );
+    assert!(holding.await.is_err(), "it was ended");
     writing.await.unwrap();
+    tokio::time::timeout(WITHIN, purging).await.expect("the purge comes to its end").unwrap();
     assert_eq!(store.user(user.id).await, Ok(Some(user)));
     store.close().await;
 }
