@@ -89,8 +89,8 @@ struct State {
     problem: Option<String>,
     /// A genuine one lies there that is older than what is known.
     is_older: bool,
-    /// What is in use was compared with what is known.
-    is_compared: bool,
+    /// Nobody has compared what is in use with what is known yet.
+    is_to_be_compared: bool,
 }
 
 /// A file as far as it can be told without reading it.
@@ -197,7 +197,15 @@ impl FileProvider {
     /// genuine stays in use, and is not told again.
     pub fn following(path: PathBuf, expected: Expected, listener: FileListener, old: Option<&Self>) -> Self {
         match old.filter(|old| old.0.path == path && old.0.expected.is_same(&expected)) {
-            Some(same) => same.clone(),
+            Some(same) => {
+                // What was refused is read again: a clock that was wrong may have been set.
+                let mut state = same.0.state();
+                if state.problem.is_some() && !state.is_older {
+                    state.seen = None;
+                }
+                drop(state);
+                same.clone()
+            }
             None => Self::new(path, expected, listener),
         }
     }
@@ -222,15 +230,16 @@ impl FileProvider {
     /// Whether nobody has said yet how what is in use compares with what is known: a question may have read it, and does
     /// not say.
     pub fn is_to_be_compared(&self) -> bool {
-        let state = self.0.state();
-        state.held.is_some() && !state.is_compared
+        self.0.state().is_to_be_compared
     }
 
     /// Takes note that `read`, which was read here, is not older than what is known. What was read since then is still to be
     /// compared.
     pub fn compared(&self, read: &Observation) {
         let mut state = self.0.state();
-        state.is_compared = state.held.as_ref().is_some_and(|(paper, _)| paper.observation == *read);
+        if state.held.as_ref().is_some_and(|(paper, _)| paper.observation == *read) {
+            state.is_to_be_compared = false;
+        }
     }
 
     /// Takes note that `read`, which was read here, is older than `known`, which the store holds: it is not in use, and
@@ -308,7 +317,7 @@ impl Inner {
                 let ends_at = paper.ends_at;
                 tracing::info!(file = name, license = license_id, "took the license file");
                 state.held = Some((paper, name.clone()));
-                state.is_compared = false;
+                state.is_to_be_compared = true;
                 (self.listener.0)(FileNews::Taken { file: name, license_id, ends_at });
             }
         }
