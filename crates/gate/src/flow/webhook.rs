@@ -116,7 +116,9 @@ impl LicenseWebhooks {
         licenses.judged_at().await?;
         let leaves_open = said.is_partial || licenses.time().is_behind();
         if leaves_open {
-            self.0.gate.store().note_license_hint(format!("ask/{id}"), vec![holder], now.wall).await?;
+            // Under a name for each delivery: what the first one noted may have been settled before the event counts.
+            let note = format!("ask/{id}/{}", now.wall.as_millis());
+            self.0.gate.store().note_license_hint(note, vec![holder], now.wall).await?;
         }
         let mark = LicenseEventMark { id: Some(id), seq: event.seq };
         match licenses.observe(holder, said.observation, Some(mark)).await? {
