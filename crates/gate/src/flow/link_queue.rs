@@ -22,7 +22,7 @@ use doorward_core::{
     time::Timestamp,
     user::{Email, Origin, User},
 };
-use doorward_store::CreateUser;
+use doorward_store::{CreateUser, StoreError};
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 
@@ -232,7 +232,13 @@ async fn write_mail(flow: &Inner, ask: &Ask, written: &mut Option<Written>) -> R
         Ok(()) => Ok(Fate::Mailed),
         // Its place is taken: by itself.
         Err(_) if !is_first && flow.store.link(id).await?.is_some() => Ok(Fate::Mailed),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            // Nothing was made, so nothing has to stay as it is: the user may change before the next attempt.
+            if is_first && !matches!(error, StoreError::Timeout { .. }) {
+                *written = None;
+            }
+            Err(error.into())
+        }
     }
 }
 
