@@ -141,6 +141,13 @@ impl Installation {
         Wire::ask(self.address(), self.request(target, fields)).await
     }
 
+    /// Like [`Installation::get`], and again while the answer is "not now": a machine that stands still may keep the store, the
+    /// revocations or an issuer's keys for longer than a request waits for them.
+    async fn judged(&self, target: &str, fields: &str) -> Answer {
+        let ask = async || Some(self.get(target, fields).await).filter(|answer| answer.status != 503);
+        until("the request is judged", PATIENCE, ask).await.0
+    }
+
     /// Like [`Installation::get`], with a credential that is being revoked: `None` where the answer was let out and is cut
     /// on its way.
     async fn try_get(&self, target: &str, fields: &str) -> Option<Answer> {

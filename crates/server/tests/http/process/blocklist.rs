@@ -38,7 +38,7 @@ async fn a_command_blocks_a_token_in_a_running_server_within_a_second_and_takes_
     let _server = installation.serve_ready().await;
     let token = token(&issuer);
     let bearer = format!("Authorization: Bearer {token}\r\n");
-    assert_eq!(installation.get("/x", &bearer).await.status, 200);
+    assert_eq!(installation.judged("/x", &bearer).await.status, 200);
     let name = ["--issuer", "main", "--jti", "7f3a"];
     let mut fastest = A_SECOND;
     // What is promised: a machine that stood still spoils some of them, not all.

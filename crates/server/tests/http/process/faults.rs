@@ -88,7 +88,7 @@ async fn a_full_disk_is_a_503_for_what_writes_and_nothing_for_what_reads() {
     .await;
     let refused = one.post("/auth/login/callback", &login, &token).await;
     assert_eq!(reason(&refused), (503, Some("store_unavailable")), "{refused:?}");
-    let read = one.get("/x", &session).await;
+    let read = one.judged("/x", &session).await;
     assert_eq!(read.status, 200, "who is signed in stays so: {read:?}");
     assert!(server.is_running());
     server.signal(Signal::KILL);
@@ -96,7 +96,7 @@ async fn a_full_disk_is_a_503_for_what_writes_and_nothing_for_what_reads() {
 
     // Room again.
     let _server = one.serve_ready().await;
-    assert_eq!(one.get("/x", &session).await.status, 200);
+    assert_eq!(one.judged("/x", &session).await.status, 200);
     assert_eq!(one.post("/auth/login/callback", &login, &token).await.status, 200, "the refusals burnt nothing");
     let check = rusqlite::Connection::open(&file).unwrap();
     let whole: String = check.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -158,7 +158,7 @@ async fn a_replica_cut_off_from_the_database_answers_503_while_the_other_goes_on
     stays.ok(&["users", "add", ADA]).await;
     let session = stays.sign_in(&sink, ADA).await;
     for replica in [&stays, &parted] {
-        assert_eq!(replica.get("/x", &session).await.status, 200);
+        assert_eq!(replica.judged("/x", &session).await.status, 200);
     }
 
     wire.is_cut.store(true, Ordering::SeqCst);
@@ -181,7 +181,7 @@ async fn a_replica_cut_off_from_the_database_answers_503_while_the_other_goes_on
     }
     assert!(apart.is_running());
     let fresh = stays.sign_in(&sink, ADA).await;
-    assert_eq!(stays.get("/x", &fresh).await.status, 200);
+    assert_eq!(stays.judged("/x", &fresh).await.status, 200);
 
     wire.is_cut.store(false, Ordering::SeqCst);
     until("it has heard of everything", PATIENCE, async || {
@@ -217,7 +217,7 @@ async fn an_audit_table_that_blocks_delays_nobody_who_reads_and_lets_nobody_in_u
     let meanwhile = async {
         // Grants and refusals of requests are written in batches, and nobody waits for them.
         for _ in 0..5 {
-            assert_eq!(one.get("/x", &session).await.status, 200);
+            assert_eq!(one.judged("/x", &session).await.status, 200);
             assert_eq!(one.get("/x", "").await.status, 401);
         }
         assert_eq!(database.number(locked), 1, "all of it while the table was locked");

@@ -126,7 +126,7 @@ async fn no_secret_of_a_whole_sign_in_is_in_logs_or_audit_also_where_it_is_refus
     let again = one.post("/auth/login/callback", &format!("Cookie: {login}\r\n"), &sent).await;
     assert_eq!(reason(&again), (409, Some("link_reused")));
     let (sid, csrf) = (cookie(&done, "doorward_sid"), cookie(&done, "doorward_csrf"));
-    assert_eq!(one.get("/x", &format!("Cookie: {sid}\r\n")).await.status, 200);
+    assert_eq!(one.judged("/x", &format!("Cookie: {sid}\r\n")).await.status, 200);
     let value = csrf.split_once('=').unwrap().1;
     for (sent, expected) in [(value, 200), (&value[1..], 403)] {
         let fields = format!("Cookie: {sid}; {csrf}\r\nX-CSRF-Token: {sent}\r\n");
@@ -179,7 +179,7 @@ async fn no_secret_of_a_whole_sign_in_is_in_logs_or_audit_also_where_it_is_refus
     let jwt = issuer.mint(&issuer.claims("app", clock.now().wall.as_secs()));
     let key = api_key(&one, &clock).await;
     for credential in [&jwt, &key] {
-        assert_eq!(one.get("/x", &bearer(credential)).await.status, 200);
+        assert_eq!(one.judged("/x", &bearer(credential)).await.status, 200);
         let damaged = credential[..credential.len() - 2].to_owned();
         for fields in [bearer(&damaged), bearer(credential).repeat(2), bearer(&format!("{credential} {credential}"))] {
             let refused = one.get("/x", &fields).await;
@@ -317,5 +317,5 @@ async fn nesting_without_end_is_a_refusal_and_the_process_lives() {
         assert!((400..500).contains(&refused.status), "{depth}: {refused:?}");
     }
     assert!(server.is_running(), "{}", server.output());
-    assert_eq!(one.get("/x", &bearer(&good)).await.status, 200);
+    assert_eq!(one.judged("/x", &bearer(&good)).await.status, 200);
 }

@@ -41,7 +41,7 @@ async fn a_database_that_goes_away_is_a_503_after_two_seconds_and_never_signs_an
     let server = installation.serve_ready().await;
     installation.ok(&["users", "add", "ada@example.com"]).await;
     let session = installation.sign_in(&sink, "ada@example.com").await;
-    assert_eq!(installation.get("/x", &session).await.status, 200);
+    assert_eq!(installation.judged("/x", &session).await.status, 200);
 
     database.crash();
     let gone = now();

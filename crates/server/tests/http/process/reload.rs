@@ -93,8 +93,7 @@ async fn reloads_while_keys_rotate_refuse_no_good_token_and_admit_none_of_a_remo
         }
         reload(&mut server, version).await;
         for _ in 0..4 {
-            let judged = async || Some(installation.get("/api/x", &bearer(&goes)).await).filter(|a| a.status != 503);
-            let (answer, _) = until("the token is judged", PATIENCE, judged).await;
+            let answer = installation.judged("/api/x", &bearer(&goes)).await;
             let expected = if is_gone { (401, Some("token_wrong_issuer")) } else { (200, None) };
             if reason(&answer) != expected {
                 admitted.push(format!("round {round}: {:?}", reason(&answer)));

@@ -25,7 +25,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Installation, figure, now, reason, until};
+use super::{Installation, figure, now, reason};
 
 /// Requests a second, where the machine has the time for them.
 const RATE: u64 = 200;
@@ -253,8 +253,7 @@ keys = {{ jwks_url = "{}/jwks", min_interval = "{}s" }}
     let token = bearer(&issuer.token().await);
     newest.lock().unwrap().bearer.clone_from(&token);
     let started = now();
-    let judged = async || Some(installation.get("/read/x", &token).await).filter(|answer| answer.status != 503);
-    let (first, _) = until("the first token is judged", LONGEST, judged).await;
+    let first = installation.judged("/read/x", &token).await;
     assert_eq!(first.status, 200, "{first:?}\n{}", server.output());
     let at_first = asked.count.load(Ordering::Relaxed);
     assert!(at_first <= 1 || started.elapsed() > STILL, "{at_first} fetches for the first token");
