@@ -5,19 +5,12 @@
 //! served before the tail has had its turn, and nothing is wrong with the log. To refuse them would be a no from a cache
 //! (rule 8 of the house).
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{Notify, watch};
 
-use crate::gate::Gate;
+use crate::{gate::Gate, own_time::for_a_second};
 
-/// How long a request waits for the log to be read: so many steps. However long the process stands still meanwhile, that
-/// costs the step under way alone, and the tail has its turn within the next one.
-const STEPS: u32 = 10;
-const STEP: Duration = Duration::from_millis(100);
 /// Readings that failed one after the other, from which on nobody waits any more. A single one may be the pause itself:
 /// its deadline passed while the process stood still.
 const HOPELESS: u32 = 2;
@@ -74,22 +67,23 @@ impl Gate {
     pub(crate) async fn catch_up(&self) {
         let behind = &self.inner().behind;
         let mut readings = behind.readings.subscribe();
-        for _ in 0..STEPS {
-            let caught_up = async {
-                while !behind.is_hopeless() && !self.is_fresh(self.clock().now()) {
-                    behind.wanted.notify_one();
-                    // The sender lives as long as this gate.
-                    let _ = readings.changed().await;
-                }
-            };
-            if tokio::time::timeout(STEP, caught_up).await.is_ok() {
-                return;
+        let caught_up = for_a_second(async {
+            while !behind.is_hopeless() && !self.is_fresh(self.clock().now()) {
+                behind.wanted.notify_one();
+                // The sender lives as long as this gate.
+                let _ = readings.changed().await;
             }
+        });
+        if caught_up.await.is_some() {
+            return;
         }
         behind.failures.fetch_max(HOPELESS, Ordering::AcqRel);
-        // Where it was read in this very moment, that is no word against it.
         if self.is_fresh(self.clock().now()) {
+            // It was read in this very moment: that is no word against it.
             behind.failures.store(0, Ordering::Release);
+        } else {
+            // Those who came later need not find out by themselves.
+            behind.readings.send_replace(());
         }
     }
 }

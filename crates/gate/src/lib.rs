@@ -17,6 +17,7 @@ pub mod license;
 #[cfg(feature = "mail")]
 pub mod mail;
 pub mod observe;
+mod own_time;
 mod owned;
 #[cfg(feature = "sign-in")]
 pub mod passwords;

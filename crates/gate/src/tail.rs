@@ -118,7 +118,7 @@ impl Gate {
         for _ in 0..PAGES {
             // The state is as fresh as the moment the question was asked, not the answer's.
             let now = self.clock().now();
-            let (after, entries, doubt) = match self.read_page().await {
+            let (after, entries, connects) = match self.read_page().await {
                 Ok(page) => page,
                 Err(error) => {
                     inner.observer.fault(Fault::RevocationTail(&error.to_string()));
@@ -127,7 +127,7 @@ impl Gate {
                 }
             };
             // Connected again meanwhile: it may be a page of another log.
-            if self.doubt() != doubt {
+            if self.connects() != connects {
                 continue;
             }
             let is_last = entries.len() < PAGE as usize;
@@ -145,28 +145,28 @@ impl Gate {
 
     /// The entries after the last one that was applied, its number, and by which connections they were read.
     async fn read_page(&self) -> Result<(i64, Vec<Revocation>, u64), StoreError> {
-        let doubt = self.doubt();
-        self.recognize_log(doubt).await?;
+        let connects = self.connects();
+        self.recognize_log(connects).await?;
         let after = self.inner().revoked.seq();
-        Ok((after, self.store().revocations_after(after, PAGE).await?, doubt))
+        Ok((after, self.store().revocations_after(after, PAGE).await?, connects))
     }
 
     /// How often the store was connected again.
-    fn doubt(&self) -> u64 {
+    fn connects(&self) -> u64 {
         let inner = self.inner();
         let mut state = inner.store_state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.has_changed().unwrap_or(false) {
             state.mark_unchanged();
-            inner.doubts.fetch_add(1, Ordering::AcqRel);
+            inner.connects.fetch_add(1, Ordering::AcqRel);
         }
-        inner.doubts.load(Ordering::Acquire)
+        inner.connects.load(Ordering::Acquire)
     }
 
     /// Looks after the store connected again whether the log goes on where it was: behind its name may be a standby by now
     /// that never heard of the last entries, and gives their numbers to others.
-    async fn recognize_log(&self, doubt: u64) -> Result<(), StoreError> {
+    async fn recognize_log(&self, connects: u64) -> Result<(), StoreError> {
         let inner = self.inner();
-        if inner.recognized.load(Ordering::Acquire) >= doubt {
+        if inner.recognized.load(Ordering::Acquire) >= connects {
             return Ok(());
         }
         if let Some(last) = inner.revoked.last() {
@@ -176,7 +176,7 @@ impl Gate {
                 inner.records.clear();
             }
         }
-        inner.recognized.fetch_max(doubt, Ordering::AcqRel);
+        inner.recognized.fetch_max(connects, Ordering::AcqRel);
         Ok(())
     }
 

@@ -108,7 +108,7 @@ pub(crate) struct Inner {
     /// Tells when the store was connected again.
     pub(crate) store_state: Mutex<watch::Receiver<Readiness>>,
     /// How often it was, as far as was noticed.
-    pub(crate) doubts: AtomicU64,
+    pub(crate) connects: AtomicU64,
     /// After how many of these the log was recognized.
     pub(crate) recognized: AtomicU64,
     /// Held while a page of the revocation log is applied; nothing is waited for meanwhile.
@@ -187,7 +187,7 @@ impl Gate {
             revoked: Revoked::default(),
             applying: Mutex::default(),
             store_state,
-            doubts: AtomicU64::new(0),
+            connects: AtomicU64::new(0),
             recognized: AtomicU64::new(0),
             behind: Behind::default(),
             external: ArcSwapOption::empty(),

@@ -1,6 +1,6 @@
 //! Whose license counts, and what a request makes of what is known of it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
     decision::Denial,
@@ -13,11 +13,11 @@ use doorward_core::{
 use doorward_store::StoreError;
 
 use super::{
-    Desk, Licenses, WAIT_STEP, WAIT_STEPS,
+    Desk, Licenses,
     ask::{Cause, Landing, landed},
     held::Entry,
 };
-use crate::gate::Gate;
+use crate::{gate::Gate, own_time::for_a_second};
 
 /// What is known for one caller.
 #[derive(Clone, Debug)]
@@ -150,17 +150,6 @@ impl Desk {
     pub(crate) fn must_confirm(&self, look: &Look, now: Now) -> bool {
         look.holder.is_some_and(|holder| self.confirmed.has_room(&holder).is_ok() || self.may_ask(holder, now))
     }
-}
-
-/// Waits for `answer` for a second of this process's own time at most.
-async fn for_a_second<T>(answer: impl Future<Output = T>) -> Option<T> {
-    let mut answer = pin!(answer);
-    for _ in 0..WAIT_STEPS {
-        if let Ok(answer) = tokio::time::timeout(WAIT_STEP, &mut answer).await {
-            return Some(answer);
-        }
-    }
-    None
 }
 
 impl Gate {

@@ -79,10 +79,6 @@ const FLIGHTS: usize = 1024;
 const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How often a refusal is confirmed by the store, for each holder and for each subject that is nobody's.
 const CONFIRM_EVERY: Quota = Quota::per(1, Duration::from_secs(1));
-/// How long a request waits for an answer: so many steps. However long the process stands still meanwhile, that costs the
-/// step under way alone, and an answer that is there has its turn within the next one.
-const WAIT_STEPS: u32 = 10;
-const WAIT_STEP: Duration = Duration::from_millis(100);
 
 /// What the host hands in.
 #[derive(Clone, Debug)]

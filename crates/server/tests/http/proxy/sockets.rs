@@ -1,7 +1,10 @@
 //! WebSockets through the door.
 
 use doorward_core::{reason::Reason, ws::close_frame};
-use doorward_testkit::{upstream::RawUpstream, wire::Wire};
+use doorward_testkit::{
+    upstream::{Conversation, RawUpstream},
+    wire::Wire,
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
@@ -36,6 +39,23 @@ async fn open(door: &Door) -> Wire {
     wire
 }
 
+/// The first half of a frame.
+const HALF: &[u8] = b"\x82\x0ahalf ";
+
+/// Accepts, and says the first half of a frame.
+async fn say_half(conversation: &mut Conversation) {
+    conversation.until(b"\r\n\r\n").await;
+    conversation.say(ACCEPT).await;
+    conversation.say(HALF).await;
+}
+
+/// A socket on which that has arrived.
+async fn open_to_half(door: &Door) -> Wire {
+    let mut wire = open(door).await;
+    assert_eq!(wire.exactly(HALF.len()).await, HALF);
+    wire
+}
+
 #[tokio::test]
 async fn a_socket_is_piped_both_ways_without_being_re_framed() {
     let app = echoing().await;
@@ -66,9 +86,7 @@ async fn a_revoked_socket_gets_its_close_frame_between_frames() {
         let app = RawUpstream::with(move |mut conversation| {
             let mut resumed = resumed.clone();
             async move {
-                conversation.until(b"\r\n\r\n").await;
-                conversation.say(ACCEPT).await;
-                conversation.say(b"\x82\x0ahalf ").await;
+                say_half(&mut conversation).await;
                 resumed.wait_for(|resumed| *resumed).await.unwrap();
                 conversation.say(b"frame\x82\x05never").await;
                 conversation.end().await;
@@ -76,8 +94,7 @@ async fn a_revoked_socket_gets_its_close_frame_between_frames() {
         })
         .await;
         let door = Door::before(app.url()).await;
-        let mut wire = open(&door).await;
-        assert_eq!(wire.exactly(7).await, b"\x82\x0ahalf ");
+        let mut wire = open_to_half(&door).await;
         door.revoke(Reason::SessionRevoked);
         resume.send_replace(true);
         let end = wire.rest().await;
@@ -93,15 +110,12 @@ async fn a_revoked_socket_gets_its_close_frame_between_frames() {
 #[tokio::test]
 async fn a_revoked_socket_inside_a_frame_that_never_ends_is_cut_within_a_second() {
     let app = RawUpstream::with(|mut conversation| async move {
-        conversation.until(b"\r\n\r\n").await;
-        conversation.say(ACCEPT).await;
-        conversation.say(b"\x82\x0ahalf ").await;
+        say_half(&mut conversation).await;
         conversation.end().await;
     })
     .await;
     let door = Door::before(app.url()).await;
-    let mut wire = open(&door).await;
-    assert_eq!(wire.exactly(7).await, b"\x82\x0ahalf ");
+    let mut wire = open_to_half(&door).await;
     door.revoke(Reason::SessionRevoked);
     // The frame has half a second to end; the app hangs up by itself after a minute only.
     let ended = tokio::time::timeout(A_SECOND, wire.assert_closed()).await;
